@@ -1,0 +1,71 @@
+// The host's memory: one mapping (a sparse memfd in production, anonymous memory in tests) carved into spans of 256 KiB
+// that slot pools and buffer pools take and keep. Spans are handed out by a bump pointer and never move; their headers
+// are the truth from which every index can be rebuilt after a crash.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+
+#include "stack/sync/robust_mutex.h"
+
+namespace ustcp {
+
+// Where the arena is mapped in every member process. Free under ASan's and the default x86-64 layout; ThreadSanitizer
+// allows program memory elsewhere only.
+#if defined(__SANITIZE_THREAD__) || (defined(__has_feature) && __has_feature(thread_sanitizer))
+inline constexpr uintptr_t kArenaBase = 0x0040'0000'0000;
+#else
+inline constexpr uintptr_t kArenaBase = 0x2000'0000'0000;
+#endif
+
+inline constexpr size_t kSpanBytes = 256 * 1024;
+
+// What the slots of a span are; also the kind in a SlotHeader.
+enum class SlotKind : uint16_t {
+  kFree = 0,
+  kConnection,
+  kHalfOpen,
+  kTimeWait,
+  kSocket,
+  kListener,
+  kEpollSet,
+  kEpollItem,
+  kWaiter,
+  kTxSegment,
+  kBindBucket,
+  kBuf,
+  kFdPage,
+  kFragment,
+};
+
+// First bytes of every span.
+struct SpanHeader {
+  SlotKind kind;
+  uint16_t reserved;
+  uint32_t slot_bytes;   // stride
+  uint32_t slot_count;   // stored last: slots below it are initialised
+  uint32_t owner;        // shard index, or kHostOwner
+  SpanHeader* next;      // next span of the same pool
+};
+inline constexpr uint32_t kHostOwner = 0xffffffff;
+inline constexpr size_t kSpanHeaderBytes = 64;
+static_assert(sizeof(SpanHeader) <= kSpanHeaderBytes);
+
+// Hands out spans. Lives in the arena's first page (inside Host).
+class SpanAllocator {
+ public:
+  // `first` and `end` bound the memory for spans; first is aligned to 64 bytes.
+  void Init(void* first, void* end) noexcept;
+  // Returns zeroed memory of kSpanBytes, or null when the arena is used up. Never gives the same span twice.
+  SpanHeader* Take() noexcept;
+  size_t bytes_used() const noexcept { return next_.load(std::memory_order_relaxed) - first_; }
+  size_t bytes_total() const noexcept { return end_ - first_; }
+
+ private:
+  uintptr_t first_;
+  uintptr_t end_;
+  std::atomic<uintptr_t> next_;
+};
+
+}  // namespace ustcp

@@ -1,0 +1,69 @@
+// Arena buffers for payload and frames. A Buf is a header followed by its data area; it has one owner at a time (a queue
+// of a connection, a frame on its way, the pool), so there is no reference count.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "stack/base/bytes.h"
+#include "stack/frame.h"
+#include "stack/mem/arena.h"
+
+namespace ustcp {
+
+enum class BufClass : uint8_t { kSmall, kMedium, kLarge, kFrame };
+inline constexpr size_t kBufClassCount = 4;
+// Whole size of a Buf by class, header included. kFrame holds the largest frame a TAP delivers with its virtio header.
+inline constexpr size_t kBufBytes[kBufClassCount] = {1024, 4096, 16384, 65536 + 1024};
+
+struct Buf {
+  SlotKind kind;         // kBuf while taken
+  BufClass buf_class;
+  uint8_t flags;         // free for the owner
+  uint32_t offset;       // of the first used byte, from data()
+  uint32_t length;       // used bytes
+  uint32_t seq;          // free for the owner: sequence number of the first used byte
+  Buf* next;             // free for the owner
+  uint64_t tag;          // free for the owner
+  uint64_t reserved[3];
+
+  std::byte* data() { return reinterpret_cast<std::byte*>(this + 1); }
+  std::byte* begin() { return data() + offset; }
+  std::byte* end() { return begin() + length; }
+  Bytes bytes() { return {begin(), length}; }
+  size_t capacity() const { return kBufBytes[static_cast<size_t>(buf_class)] - sizeof(Buf); }
+  size_t tailroom() const { return capacity() - offset - length; }
+};
+static_assert(sizeof(Buf) == 64);
+
+// Where the driver reads frames to inside a kFrame Buf: the virtio header, then the Ethernet header, placed so that the
+// IP header that follows is 16-byte aligned.
+inline constexpr size_t kFrameReadOffset = 64 - 14 - sizeof(VirtioNetHeader);
+static_assert(sizeof(Buf) + kFrameReadOffset + sizeof(VirtioNetHeader) + kMaxFrameBytes <= kBufBytes[3]);
+
+// LIFO pools of all classes; guarded by the owning shard's lock. A Buf may be given to another pool than the one it was
+// taken from: it then belongs to that one.
+class BufPool {
+ public:
+  void Init(SpanAllocator* spans, uint32_t owner) noexcept;
+  // An empty Buf of the class (offset and length 0), or null when the arena or the pool's limit is used up.
+  Buf* Take(BufClass c) noexcept;
+  void Give(Buf* b) noexcept;
+  void GiveChain(Buf* b) noexcept;
+  // The smallest class that holds `bytes` of data (kFrame at most).
+  static BufClass ClassFor(size_t bytes) noexcept;
+
+  size_t bytes_taken() const noexcept { return bytes_taken_; }
+  SpanHeader* spans() const noexcept { return spans_; }
+
+ private:
+  bool Grow(BufClass c) noexcept;
+
+  SpanAllocator* span_source_;
+  SpanHeader* spans_;
+  Buf* free_[kBufClassCount];
+  size_t bytes_taken_;
+  uint32_t owner_;
+};
+
+}  // namespace ustcp

@@ -13,7 +13,12 @@ namespace ustcp {
 
 // Where the arena is mapped in every member process. Free under ASan's and the default x86-64 layout; ThreadSanitizer
 // allows program memory elsewhere only.
-#if defined(__SANITIZE_THREAD__) || (defined(__has_feature) && __has_feature(thread_sanitizer))
+#if defined(__has_feature)
+#if __has_feature(thread_sanitizer) && !defined(__SANITIZE_THREAD__)
+#define __SANITIZE_THREAD__ 1
+#endif
+#endif
+#if defined(__SANITIZE_THREAD__)
 inline constexpr uintptr_t kArenaBase = 0x0040'0000'0000;
 #else
 inline constexpr uintptr_t kArenaBase = 0x2000'0000'0000;
@@ -33,10 +38,11 @@ enum class SlotKind : uint16_t {
   kEpollItem,
   kWaiter,
   kTxSegment,
-  kBindBucket,
+  kWaitEntry,
   kBuf,
   kFdPage,
-  kFragment,
+  kReassembly,
+  kNeighbor,
 };
 
 // First bytes of every span.

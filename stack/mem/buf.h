@@ -25,7 +25,7 @@ struct Buf {
   uint32_t seq;          // free for the owner: sequence number of the first used byte
   Buf* next;             // free for the owner
   uint64_t tag;          // free for the owner
-  uint64_t reserved[3];
+  uint64_t reserved[4];
 
   std::byte* data() { return reinterpret_cast<std::byte*>(this + 1); }
   std::byte* begin() { return data() + offset; }
@@ -35,6 +35,11 @@ struct Buf {
   size_t tailroom() const { return capacity() - offset - length; }
 };
 static_assert(sizeof(Buf) == 64);
+
+// In Buf::flags while an engine holds the buffer for reads to come, with Buf::tag naming the engine's process (its slot
+// in the host's table): when that process is dead, whoever cleans up walks the pool's spans and gives these back.
+// Cleared before a frame is handed to the stack.
+inline constexpr uint8_t kBufInEngine = 0x80;
 
 // Where the driver reads frames to inside a kFrame Buf: the virtio header, then the Ethernet header, placed so that the
 // IP header that follows is 16-byte aligned.

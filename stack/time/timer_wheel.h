@@ -10,10 +10,13 @@
 
 namespace ustcp {
 
+struct SlotHeader;
+
 struct TimerNode {
   TimerNode* next = nullptr;   // circular list with the slot's head
   TimerNode* prev = nullptr;   // null: not armed
   Instant deadline = kNever;
+  SlotHeader* owner = nullptr;   // whose deadline this is; its kind says what to do
   uint16_t slot = 0;
   bool armed() const { return prev != nullptr; }
 };

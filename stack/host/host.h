@@ -1,0 +1,112 @@
+// A virtual network host: the root object at the arena's base.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+
+#include "stack/base/sysctl.h"
+#include "stack/host/config.h"
+#include "stack/host/port_table.h"
+#include "stack/host/process_table.h"
+#include "stack/host/shard.h"
+#include "stack/host/tuple_table.h"
+#include "stack/mem/arena.h"
+#include "stack/net/neighbor.h"
+#include "stack/time/time.h"
+
+namespace ustcp {
+
+inline constexpr uint64_t kArenaMagic = 0x7573'7463'7030'3031;   // "ustcp001"
+inline constexpr uint32_t kWatchStripes = 256;
+
+struct Secrets {
+  std::array<uint8_t, 16> isn;         // SipHash keys
+  std::array<uint8_t, 16> timestamp;
+  std::array<uint8_t, 16> port;
+  std::array<uint8_t, 16> cookie[2];
+  uint64_t tuple_hash;
+};
+
+struct Host {
+  uint64_t magic;                      // stored last on creation
+  uint64_t layout_hash;                // of the structures' sizes and offsets: members must agree
+  uint64_t arena_bytes;
+  HostConfig config;
+  Sysctls sysctls;
+  Secrets secrets;
+  int64_t created_ns;
+
+  SpanAllocator spans;
+  RobustMutex host_lock;               // process table, shard table: attach, fork, exit
+  std::atomic<uint64_t> next_inode;
+  std::atomic<int32_t> orphan_count;
+  std::atomic<int32_t> time_wait_count;
+  std::atomic<uint64_t> buffer_bytes;  // for tcp_mem
+  std::atomic<bool> time_wait_overflow_warned;
+  std::atomic<uint32_t> keeper_word;   // bumped to wake the keeper
+  std::atomic<uint32_t> keeper_asleep; // 1: it sleeps until told; whoever leaves a shard without a driver must wake it
+  std::atomic<int32_t> keeper_pid;
+
+  SlotPool<FdPage> fd_pages;           // under host_lock
+  RobustMutex watch_stripes[kWatchStripes];
+  NeighborTable neighbors;
+  PortTable ports;
+  TupleTable tuples;
+  Shard shards[kMaxShards];
+  ProcessSlot processes[kMaxProcesses];
+
+  Shard& shard(const SlotHeader& slot) { return shards[slot.shard]; }
+  RobustMutex& watch_stripe(const void* socket) {
+    return watch_stripes[(reinterpret_cast<uintptr_t>(socket) >> 6) % kWatchStripes];
+  }
+};
+
+// What every operation of the stack works on: the shard whose lock the caller holds, and the time.
+struct Context {
+  Host& host;
+  Shard& shard;
+  Instant now;
+  WakeSet wakes;
+
+  Counters& counters() { return shard.counters; }
+  const Sysctls& sysctls() const { return host.sysctls; }
+  // A pseudo-random number for timers and ports; unpredictable enough for jitter, not for secrets.
+  uint32_t Random() noexcept;
+};
+
+// A number that changes whenever the layout of anything in the arena does.
+uint64_t LayoutHash() noexcept;
+
+// Lays out a host in zeroed memory of `bytes`. `seed` is 32 random bytes. Returns null when the memory is too small.
+Host* CreateHost(void* memory, size_t bytes, const HostConfig& config, const Sysctls& sysctls,
+                 const std::array<uint8_t, 32>& seed, Instant now) noexcept;
+
+// The least memory CreateHost accepts; most of it stays untouched in a sparse mapping.
+size_t MinimumArenaBytes() noexcept;
+
+// Takes a free shard (initialising it on first use), or null when all are taken. Caller holds host_lock.
+Shard* TakeShard(Host& host, uint16_t process, Instant now) noexcept;
+
+// Holds a shard's lock and repairs the shard when its previous holder died. The wake-ups collected in ctx.wakes are the
+// caller's to perform after Unlock().
+class ShardLock {
+ public:
+  ShardLock(Host& host, Shard& shard, Instant now) noexcept;
+  ~ShardLock() {
+    if (held_) ctx.shard.lock.Unlock();
+  }
+  void Unlock() noexcept {
+    ctx.shard.lock.Unlock();
+    held_ = false;
+  }
+  ShardLock(const ShardLock&) = delete;
+  ShardLock& operator=(const ShardLock&) = delete;
+
+  Context ctx;
+
+ private:
+  bool held_ = true;
+};
+
+}  // namespace ustcp

@@ -1,0 +1,86 @@
+// A shard: one independent instance of the stack. Everything in it is guarded by its lock unless said otherwise.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+
+#include "stack/base/counters.h"
+#include "stack/mem/buf.h"
+#include "stack/mem/slot_pool.h"
+#include "stack/net/reassembly.h"
+#include "stack/socket/listener.h"
+#include "stack/socket/readiness.h"
+#include "stack/socket/socket.h"
+#include "stack/sync/robust_mutex.h"
+#include "stack/tcp/tcb.h"
+#include "stack/time/timer_wheel.h"
+
+namespace ustcp {
+
+// Frames that other shards' drivers hand over: pushed without a lock, taken all at once by whoever holds the shard's.
+// A Buf here holds a whole frame as the driver read it (virtio header at `offset`).
+class Mailbox {
+ public:
+  void Push(Buf* b) noexcept {
+    Buf* head = head_.load(std::memory_order_relaxed);
+    do b->next = head;
+    while (!head_.compare_exchange_weak(head, b, std::memory_order_release, std::memory_order_relaxed));
+  }
+  bool empty() const noexcept { return head_.load(std::memory_order_acquire) == nullptr; }
+  // Oldest first.
+  Buf* TakeAll() noexcept {
+    Buf* in = head_.exchange(nullptr, std::memory_order_acquire);
+    Buf* out = nullptr;
+    while (in != nullptr) {
+      Buf* next = in->next;
+      in->next = out;
+      out = in;
+      in = next;
+    }
+    return out;
+  }
+
+ private:
+  std::atomic<Buf*> head_;
+};
+
+struct Shard {
+  enum State : uint32_t { kFree = 0, kInUse, kOrphaned };   // orphaned: its process is gone, connections remain
+
+  RobustMutex lock;
+  std::atomic<uint32_t> state;
+  uint16_t index;
+  uint16_t process;                       // slot of the process it was made for
+  // Who drives. Readable without the lock.
+  std::atomic<uint32_t> leader;           // thread that sleeps on this shard's queue, 0: nobody
+  std::atomic<uint64_t> turns;            // grows with every turn of a driver
+  std::atomic<int64_t> last_turn_ns;
+  std::atomic<int64_t> next_deadline_ns;  // earliest timer, INT64_MAX: none; as of the last turn
+  std::atomic<Waiter*> leader_waiter;     // to wake the leader for the mailbox
+  std::atomic<bool> has_queue;            // a TAP queue is attached
+  Mailbox mailbox;                        // lock-free
+
+  SlotPool<Connection> connections;
+  SlotPool<HalfOpen> half_opens;
+  SlotPool<TimeWait> time_waits;
+  SlotPool<TxSegment> tx_segments;
+  SlotPool<Socket> sockets;
+  SlotPool<Listener> listeners;
+  SlotPool<EpollSet> epoll_sets;
+  SlotPool<EpollItem> epoll_items;
+  SlotPool<WaitEntry> wait_entries;
+  SlotPool<Waiter> waiters;
+  BufPool bufs;
+  TimerWheel timers;
+
+  Connection* tx_head;                    // connections with something to say, in order of arrival
+  Connection* tx_tail;
+  Buf* ready_frames_head;                 // whole frames ready to go: replies without a connection, ARP, ICMP
+  Buf* ready_frames_tail;
+  Connection* in_update;                  // connection whose state is being changed: reset if the holder dies
+  Reassembly reassembly;
+  Counters counters;
+  uint64_t random_state;
+};
+
+}  // namespace ustcp

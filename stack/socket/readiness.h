@@ -1,0 +1,97 @@
+// Readiness of sockets and who is told: epoll sets, and threads that sleep in poll, select or a blocking call.
+//
+// Level: Socket::ready, an atomic mask of EPOLL bits kept up to date by whoever holds the socket's shard lock. Edge: every
+// Notify() call names the bits that just happened, also when the level did not change (new data on readable socket), and
+// queues the socket on the epoll sets that asked for them. Linux's wake-up rules: all plain watchers, and one of the
+// exclusive ones (EPOLLEXCLUSIVE, blocking accept).
+#pragma once
+
+#include <sys/epoll.h>
+
+#include <atomic>
+#include <cstdint>
+
+#include "stack/mem/slot_pool.h"
+#include "stack/sync/robust_mutex.h"
+#include "stack/sync/waiter.h"
+
+namespace ustcp {
+
+struct Context;
+struct Host;
+struct Socket;
+struct EpollSet;
+
+// A link in a socket's watch list; guarded by the host's watch stripe of that socket.
+struct WatchNode : SlotHeader {
+  enum Kind : uint8_t { kEpollItem, kWaitEntry };
+  Kind watch_kind = kWaitEntry;
+  bool exclusive = false;
+  uint16_t process = 0;
+  uint32_t events = 0;            // EPOLL bits that concern this watcher; ERR and HUP always do
+  Socket* socket = nullptr;
+  WatchNode* watch_next = nullptr;
+  WatchNode* watch_prev = nullptr;
+};
+
+// A thread sleeping for one socket.
+struct WaitEntry : WatchNode {
+  static constexpr SlotKind kSlotKind = SlotKind::kWaitEntry;
+  Waiter* waiter = nullptr;
+  WaitEntry* next_of_waiter = nullptr;   // free for the sleeper: its entries of one call
+};
+
+// One (descriptor, socket) registered in an epoll set.
+struct EpollItem : WatchNode {
+  static constexpr SlotKind kSlotKind = SlotKind::kEpollItem;
+  EpollSet* set = nullptr;
+  int32_t fd = -1;
+  uint32_t flags = 0;                    // EPOLLET, EPOLLONESHOT, EPOLLEXCLUSIVE, EPOLLWAKEUP
+  uint64_t data = 0;
+  bool queued = false;                   // on the set's ready list
+  bool disabled = false;                 // ONESHOT has fired
+  EpollItem* ready_next = nullptr;
+  EpollItem* item_next = nullptr;        // all items of the set
+  EpollItem* item_prev = nullptr;
+};
+
+struct EpollSet : SlotHeader {
+  static constexpr SlotKind kSlotKind = SlotKind::kEpollSet;
+  RobustMutex lock;                      // guards everything below
+  std::atomic<uint32_t> refs{0};
+  std::atomic<uint32_t> ready_count{0};
+  uint32_t item_count = 0;
+  EpollItem* items = nullptr;
+  EpollItem* ready_head = nullptr;
+  EpollItem* ready_tail = nullptr;
+  struct Sleeper {
+    Waiter* waiter;
+    Sleeper* next;
+  };
+  static constexpr int kMaxSleepers = 64;
+  Waiter* sleepers[kMaxSleepers] = {};   // threads in epoll_wait on this set
+  uint16_t process = 0;                  // creator
+};
+
+// Tells the watchers of a socket that `events` (EPOLL bits) happened. The level must have been stored before.
+void Notify(Context& ctx, Socket& socket, uint32_t events) noexcept;
+
+// Adds or removes a watcher. After Watch the caller must look at the level once more before it sleeps.
+void Watch(Host& host, Socket& socket, WatchNode& node) noexcept;
+void Unwatch(Host& host, WatchNode& node) noexcept;
+
+// epoll_ctl on a ustcp socket. `ctx` holds the lock of the socket's shard. Errors: EEXIST, ENOENT, ENOMEM, EINVAL.
+struct Error;
+int EpollAdd(Context& ctx, EpollSet& set, Socket& socket, int fd, const epoll_event& event) noexcept;
+int EpollModify(Context& ctx, EpollSet& set, Socket& socket, int fd, const epoll_event& event) noexcept;
+int EpollDelete(Context& ctx, EpollSet& set, Socket& socket, int fd) noexcept;
+// The last descriptor `fd` of a socket in some process closed: items leave their sets when the socket itself goes
+// (Linux: an item lives as long as its open file).
+void EpollForget(Context& ctx, Socket& socket) noexcept;
+// Takes ready events, level-triggered items staying queued. Returns the number written.
+int EpollCollect(EpollSet& set, epoll_event* events, int max) noexcept;
+// A thread about to sleep in epoll_wait; false when the set has too many sleepers already.
+bool EpollSleep(EpollSet& set, Waiter& waiter) noexcept;
+void EpollWake(EpollSet& set, Waiter& waiter) noexcept;
+
+}  // namespace ustcp

@@ -1,0 +1,34 @@
+// The facade for drivers: what io/ and preload/ do with a shard whose lock they hold.
+#pragma once
+
+#include "stack/frame.h"
+#include "stack/host/host.h"
+
+namespace ustcp {
+
+// A frame from the device. May take frame.buffer (see RxFrame). When the frame belongs to another shard it is delivered
+// there (its lock being free) or put in its mailbox; the shard's leader is added to ctx.wakes.
+void OnFrame(Context& ctx, RxFrame& frame) noexcept;
+
+// Appends frames to the batch until it is full or there is nothing to say. Returns true when more remains.
+bool PollTransmit(Context& ctx, TxBatch& batch) noexcept;
+
+// After the batch was written: frees the buffers its frames own and empties it.
+void ReleaseTransmitted(Context& ctx, TxBatch& batch) noexcept;
+
+// Handles what other drivers put in the mailbox. Call at the start of a turn and before dropping the lock.
+void DrainMailbox(Context& ctx) noexcept;
+
+// The earliest timer of this shard, kNever when none.
+Instant NextDeadline(Context& ctx) noexcept;
+// Fires everything due at ctx.now.
+void OnDeadline(Context& ctx) noexcept;
+
+// Makes the shard consistent after the holder of its lock died: rebuilds every list from the slots, resets the connection
+// that was being changed towards its peer.
+void RepairShard(Context& ctx) noexcept;
+
+// Counts the invariants that do not hold (tests); explains the first one in `why`.
+int CheckInvariants(Context& ctx, char* why, size_t why_bytes) noexcept;
+
+}  // namespace ustcp

@@ -1,0 +1,35 @@
+#include "stack/sync/waiter.h"
+
+#include <cerrno>
+#include <climits>
+#include <linux/futex.h>
+#include <sys/syscall.h>
+#include <ctime>
+#include <unistd.h>
+
+namespace ustcp {
+
+void FutexWake(std::atomic<uint32_t>& word) noexcept {
+  syscall(SYS_futex, reinterpret_cast<uint32_t*>(&word), FUTEX_WAKE, INT_MAX, nullptr, nullptr, 0);
+}
+
+int FutexWait(std::atomic<uint32_t>& word, uint32_t expected, int64_t deadline_ns) noexcept {
+  timespec at{static_cast<time_t>(deadline_ns / 1'000'000'000), static_cast<long>(deadline_ns % 1'000'000'000)};
+  timespec* timeout = deadline_ns == INT64_MAX ? nullptr : &at;
+  long rc = syscall(SYS_futex, reinterpret_cast<uint32_t*>(&word), FUTEX_WAIT_BITSET, expected, timeout, nullptr,
+                    FUTEX_BITSET_MATCH_ANY);
+  return rc == 0 ? 0 : errno;
+}
+
+void WakeSet::Add(Waiter& w) noexcept {
+  for (size_t i = 0; i < count_; ++i)
+    if (waiters_[i] == &w) return;
+  if (count_ == kCapacity) {
+    // Rare: more sleepers became ready in one turn than fit. Waking one early under the lock is only slower.
+    FutexWake(waiters_[0]->word);
+    waiters_[0] = waiters_[--count_];
+  }
+  waiters_[count_++] = &w;
+}
+
+}  // namespace ustcp

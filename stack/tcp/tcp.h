@@ -1,0 +1,113 @@
+// TCP's seams: what the network layer calls (input), what the socket layer calls (RFC 9293 3.9 user calls), what the driver
+// polls (output, timers), and what TCP calls back. All functions run with the lock of ctx.shard held, and the connection
+// belongs to that shard.
+#pragma once
+
+#include <linux/tcp.h>
+#include <sys/uio.h>
+
+#include <cstddef>
+#include <cstdint>
+
+#include "stack/base/result.h"
+#include "stack/frame.h"
+#include "stack/net/address.h"
+#include "stack/time/time.h"
+
+namespace ustcp {
+
+struct Connection;
+struct Context;
+struct Host;
+struct Listener;
+struct Shard;
+struct SlotHeader;
+struct Socket;
+class TcpView;
+
+// --- from the network layer ---
+
+// A TCP segment whose IP header and checksum have been verified. `segment` lies within frame.bytes. May take
+// frame.buffer.
+struct TcpPacket {
+  IpAddress source;
+  IpAddress destination;
+  Bytes segment;            // TCP header and payload
+  uint8_t tos = 0;          // with ECN bits
+  uint8_t ttl = 0;
+  uint16_t gso_size = 0;    // of a merged frame: bytes per original segment; 0: a single segment
+  RxFrame* frame = nullptr;
+};
+void TcpInput(Context& ctx, TcpPacket& packet) noexcept;
+
+// An ICMP error about a segment of ours: `tuple` and `seq` from the embedded packet (RFC 5927 checks are TCP's).
+enum class IcmpKind : uint8_t { kPortUnreachable, kHostUnreachable, kNetUnreachable, kProhibited, kProtocolUnreachable,
+                                kPacketTooBig, kTimeExceeded, kParameterProblem };
+void TcpIcmpError(Context& ctx, const Tuple& tuple, uint32_t seq, IcmpKind kind, uint32_t mtu) noexcept;
+
+// The neighbour of a path failed: connections in SYN_SENT end with EHOSTUNREACH, others remember a soft error.
+void TcpUnreachable(Context& ctx, const Tuple& tuple) noexcept;
+
+// --- from the socket layer ---
+
+// Active open. socket.local and socket.peer are set; registers the tuple. Errors: EADDRNOTAVAIL (tuple taken),
+// ENETUNREACH, ENOBUFS. On success socket.conn is in SYN_SENT and the SYN is due.
+Error TcpConnect(Context& ctx, Socket& socket) noexcept;
+// Copies up to iov bytes into the send queue; returns the number taken (0: no room). `more`: MSG_MORE. `urgent`: MSG_OOB.
+size_t TcpSend(Context& ctx, Connection& conn, const iovec* iov, int iov_count, size_t skip, bool more,
+               bool urgent) noexcept;
+// Copies received bytes out, up to the urgent mark as Linux does. `peek` leaves them queued; `peek_offset` skips.
+// `discard` (MSG_TRUNC) drops without copying. Returns bytes; *at_mark set when it stopped at the urgent mark.
+size_t TcpReceive(Context& ctx, Connection& conn, const iovec* iov, int iov_count, size_t skip, size_t limit, bool peek,
+                  size_t peek_offset, bool discard) noexcept;
+// MSG_OOB. Errors as Linux: EINVAL (no urgent data or OOBINLINE or already read), EAGAIN (not arrived yet).
+Result<size_t> TcpReceiveUrgent(Context& ctx, Connection& conn, void* to, size_t length, bool peek) noexcept;
+bool TcpAtMark(const Connection& conn) noexcept;
+size_t TcpReadable(const Connection& conn) noexcept;      // FIONREAD
+size_t TcpUnacked(const Connection& conn) noexcept;       // SIOCOUTQ
+size_t TcpUnsent(const Connection& conn) noexcept;        // SIOCOUTQNSD
+size_t TcpSendRoom(const Connection& conn) noexcept;      // bytes a send would take now
+// The level of readiness (EPOLL bits) that the connection itself shows, as Linux's tcp_poll computes it.
+uint32_t TcpPoll(const Connection& conn, const Socket& socket) noexcept;
+// shutdown(SHUT_WR): FIN after the queued data. Idempotent.
+void TcpShutdownWrite(Context& ctx, Connection& conn) noexcept;
+void TcpShutdownRead(Context& ctx, Connection& conn) noexcept;
+// close(): the socket lets go of the connection. Unread data: RST; linger 0: RST; otherwise FIN and an orphan that ends by
+// itself. After this conn.socket is null and `conn` may already be gone.
+void TcpClose(Context& ctx, Connection& conn) noexcept;
+// Sends RST where the state calls for one and frees the connection (accept-queue clean-up, clean-up after a crash).
+void TcpAbort(Context& ctx, Connection& conn, int socket_error) noexcept;
+// connect(AF_UNSPEC): back to a fresh socket.
+void TcpDisconnect(Context& ctx, Connection& conn) noexcept;
+// True while a lingering close() has to wait: unsent or unacknowledged data or FIN.
+bool TcpLingering(const Connection& conn) noexcept;
+// An option of the socket changed that matters to a running connection.
+enum class TcpOptionChange : uint8_t { kNodelay, kCork, kQuickAck, kKeepalive, kUserTimeout, kCongestion, kBuffers,
+                                       kWindowClamp, kMaxSeg, kLinger2 };
+void TcpOptionChanged(Context& ctx, Connection& conn, TcpOptionChange what, int value) noexcept;
+void TcpFillInfo(const Connection& conn, Instant now, tcp_info& info) noexcept;
+// All half-open connections of a listener that is being closed vanish lazily: their timers and ACKs find it gone.
+
+// --- from the driver ---
+
+// Produces the connection's next segment in `frame`. kNothing: no more now; the connection leaves the transmit list.
+enum class PollResult : uint8_t { kFrame, kConsumed, kNothing };
+PollResult TcpPollSegment(Context& ctx, Connection& conn, TxFrame& frame) noexcept;
+// A deadline passed: `owner` is a Connection, HalfOpen or TimeWait of this shard.
+void TcpOnTimer(Context& ctx, SlotHeader& owner) noexcept;
+// Puts the connection on the shard's transmit list (idempotent).
+void TcpScheduleOutput(Context& ctx, Connection& conn) noexcept;
+
+// --- TCP calls back (socket/events.cc) ---
+
+// A handshake completed: makes the child socket and puts it in the listener's accept queue. Returns null when the queue
+// or memory is full (the caller then behaves as tcp_abort_on_overflow says). conn.socket is set on success.
+Socket* SocketForAccepted(Context& ctx, Listener& listener, Connection& conn) noexcept;
+// The connection's level may have changed, and `events` (EPOLL bits) just happened: stores the level, tells watchers.
+void SocketEvents(Context& ctx, Connection& conn, uint32_t events) noexcept;
+// The connection failed or was reset: stores SO_ERROR, tells watchers.
+void SocketError(Context& ctx, Connection& conn, int error) noexcept;
+// The connection is about to be freed while a socket still refers to it.
+void SocketDetach(Context& ctx, Connection& conn) noexcept;
+
+}  // namespace ustcp

@@ -1,0 +1,1 @@
+#include "io/engine.h"

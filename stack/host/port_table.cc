@@ -1,0 +1,126 @@
+#include "stack/host/port_table.h"
+
+#include "stack/base/check.h"
+
+namespace ustcp {
+namespace {
+
+// Do two local addresses overlap? As Linux's inet_rcv_saddr_equal: a wildcard covers its family, an IPv6 wildcard that is
+// not v6-only covers IPv4 too.
+bool Overlap(const BindNode& a, const BindNode& b) {
+  bool a_any = a.address.is_any(), b_any = b.address.is_any();
+  auto covers_v4 = [](const BindNode& n) { return !n.v6 || (!n.v6only && (n.address.is_any() || n.address.is_v4())); };
+  auto covers_v6 = [](const BindNode& n) { return n.v6 && !(n.address.is_v4()); };
+  if (a_any && b_any) return (covers_v4(a) && covers_v4(b)) || (covers_v6(a) && covers_v6(b));
+  if (a_any) return b.address.is_v4() ? covers_v4(a) : covers_v6(a);
+  if (b_any) return a.address.is_v4() ? covers_v4(b) : covers_v6(b);
+  return a.address == b.address;
+}
+
+}  // namespace
+
+void PortTable::Init() noexcept { lock_.Init(); }
+
+bool PortTable::Conflicts(const BindNode& node, uint16_t port) const noexcept {
+  for (const BindNode* other = ports_[port]; other != nullptr; other = other->next) {
+    if (other == &node) continue;
+    // inet_csk_bind_conflict: SO_REUSEADDR on both and the other not listening, or SO_REUSEPORT on both with one owner.
+    if (node.reuse && other->reuse && !other->listening) continue;
+    if (node.reuseport && other->reuseport && node.uid == other->uid) continue;
+    if (Overlap(node, *other)) return true;
+  }
+  return false;
+}
+
+void PortTable::Link(BindNode& node, uint16_t port) noexcept {
+  node.port = port;
+  node.prev = nullptr;
+  node.next = ports_[port];
+  if (node.next != nullptr) node.next->prev = &node;
+  ports_[port] = &node;
+  node.linked = true;
+}
+
+bool PortTable::Bind(BindNode& node) noexcept {
+  SimpleLock guard(lock_);
+  if (Conflicts(node, node.port)) return false;
+  node.explicitly_bound = true;
+  Link(node, node.port);
+  return true;
+}
+
+bool PortTable::BindAny(BindNode& node, uint16_t first, uint16_t last, uint32_t random) noexcept {
+  SimpleLock guard(lock_);
+  uint32_t count = uint32_t{last} - first + 1;
+  for (uint32_t i = 0; i < count; ++i) {
+    auto port = static_cast<uint16_t>(first + (random + i) % count);
+    if (Conflicts(node, port)) continue;
+    node.explicitly_bound = true;
+    Link(node, port);
+    return true;
+  }
+  return false;
+}
+
+void PortTable::Add(BindNode& node, uint16_t port) noexcept {
+  SimpleLock guard(lock_);
+  if (!node.linked) Link(node, port);
+}
+
+void PortTable::Remove(BindNode& node) noexcept {
+  SimpleLock guard(lock_);
+  if (!node.linked) return;
+  if (node.prev != nullptr) node.prev->next = node.next;
+  else ports_[node.port] = node.next;
+  if (node.next != nullptr) node.next->prev = node.prev;
+  node.next = node.prev = nullptr;
+  node.linked = false;
+}
+
+bool PortTable::SetListening(BindNode& node) noexcept {
+  SimpleLock guard(lock_);
+  USTCP_DCHECK(node.linked);
+  if (Conflicts(node, node.port)) return false;
+  node.listening = true;
+  return true;
+}
+
+bool PortTable::UsableForConnect(uint16_t port) noexcept {
+  SimpleLock guard(lock_);
+  for (const BindNode* n = ports_[port]; n != nullptr; n = n->next)
+    if (n->explicitly_bound) return false;
+  return true;
+}
+
+SlotHeader* PortTable::FindListener(const Endpoint& local, uint32_t hash) noexcept {
+  SimpleLock guard(lock_);
+  bool v4 = local.address.is_v4();
+  int best_score = 0;
+  uint32_t equals = 0;
+  SlotHeader* best = nullptr;
+  for (BindNode* n = ports_[local.port]; n != nullptr; n = n->next) {
+    if (!n->listening) continue;
+    if (v4 ? (n->v6 && n->v6only) : !n->v6) continue;
+    int score = 1;
+    if (n->address.is_any()) {
+      if (!v4 && n->address.is_v4()) continue;
+    } else {
+      if (n->address != local.address) continue;
+      score += 2;
+    }
+    if (n->v6 != v4) score += 1;   // the socket's family is the packet's
+    if (score > best_score) {
+      best_score = score;
+      best = n->owner;
+      equals = 1;
+    } else if (score == best_score && n->reuseport) {
+      // Reservoir choice by the connection's hash: every equal gets its share, one tuple always the same listener.
+      ++equals;
+      hash = hash * 0x9e3779b1u + 0x7f4a7c15u;
+      if (((uint64_t{hash} * equals) >> 32) == 0) best = n->owner;
+    }
+  }
+  return best;
+}
+
+}  // namespace ustcp

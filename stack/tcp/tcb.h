@@ -1,4 +1,18 @@
 // The connection record (TCB), the half-open record and the TIME_WAIT record: slots of the shard they belong to.
+//
+// Send sequence space (RFC 9293 3.3.1, figure 3), with the queues that hold the bytes:
+//
+//     snd_una            snd_nxt             snd_una + snd_wnd        write_end
+//        |  in flight       |  may be sent         |  must wait           |
+//        [ ---- send queue: bufs from send_head, first byte is snd_una --- ) + FIN when fin_queued
+//
+// Receive sequence space:
+//
+//     copied       rcv_nxt                              rcv_nxt + window
+//        | unread     |   holes and out-of-order bufs        |
+//        [ rcv_head )  [ ofo_head, sorted by seq, disjoint  )
+//
+// Everything here is guarded by the lock of the shard in the slot's header.
 #pragma once
 
 #include <cstdint>
@@ -8,6 +22,7 @@
 #include "stack/mem/buf.h"
 #include "stack/net/ip.h"
 #include "stack/socket/socket_options.h"
+#include "stack/tcp/seq.h"
 #include "stack/time/timer_wheel.h"
 
 namespace ustcp {
@@ -26,28 +41,202 @@ struct TxSegment : SlotHeader {
   TxSegment* prev = nullptr;
 };
 
+// What the one transmit timer of a connection stands for; as in Linux these exclude each other.
+enum class XmitTimer : uint8_t {
+  kNone,
+  kRetransmit,   // RFC 6298; also SYN
+  kLossProbe,    // RFC 8985 7
+  kReorder,      // RFC 8985 6.3
+  kPersist,      // zero-window probe, RFC 9293 3.8.6.1
+};
+
+// What the slow timer of a connection stands for.
+enum class SlowTimer : uint8_t { kNone, kKeepalive, kFinWait2, kOrphan };
+
 struct Connection : TupleNode {
   static constexpr SlotKind kSlotKind = SlotKind::kConnection;
-  Socket* socket = nullptr;            // null for orphans
+
+  // --- hot: every segment ---
   TcpState state = TcpState::kClosed;
-  Connection* tx_next = nullptr;       // shard's transmit list
   bool tx_listed = false;
+  uint8_t snd_wscale = 0;              // the peer's shift: scales the windows it advertises
+  uint8_t rcv_wscale = 0;              // ours
+  bool sack_ok : 1 = false;
+  bool timestamps_ok : 1 = false;
+  bool wscale_ok : 1 = false;
+  bool fin_queued : 1 = false;         // our FIN has the sequence number write_end; snd_nxt > write_end: it was sent
+  bool fin_received : 1 = false;       // the peer's FIN is in order: rcv_nxt includes it
+  bool shut_rd : 1 = false;            // shutdown(SHUT_RD) or closed by the program
+  bool orphan : 1 = false;             // no socket any more
+  bool ack_now : 1 = false;            // an ACK is due with the next poll
+  bool active_open : 1 = false;
+  bool simultaneous : 1 = false;       // SYN_RECV reached from SYN_SENT (E10)
+  bool probe_due : 1 = false;          // window or keep-alive probe
+  bool nonagle_push : 1 = false;       // send what is queued without regard to Nagle once (TCP_NODELAY set)
+  bool cork_more : 1 = false;          // the last send said MSG_MORE
+  bool app_limited : 1 = false;
+  bool cwnd_limited : 1 = false;       // the last run of output stopped at cwnd
+  Socket* socket = nullptr;            // null for orphans
+  Connection* tx_next = nullptr;       // shard's transmit list
+
+  // Send sequence variables.
+  Seq snd_una;
+  Seq snd_nxt;
+  Seq write_end;                       // behind the last queued byte; our FIN's number when fin_queued
+  Seq snd_wl1;                         // SEG.SEQ of the last window update
+  uint32_t snd_wnd = 0;                // in bytes, scaled
+  uint32_t max_window = 0;             // largest snd_wnd seen
+  uint16_t mss = 536;                  // payload bytes per segment with the usual options (timestamps) taken off
+  uint16_t peer_mss = 536;             // the peer's MSS option, lowered by TCP_MAXSEG
+  uint16_t advmss = 1460;              // the MSS option we send
+  uint16_t rcv_mss = 536;              // estimate of the peer's segment size (delayed ACK)
+  Seq snd_up;                          // urgent: behind the urgent byte, when urgent_out
+  Seq snd_sml;                         // end of the last small segment sent (Minshall)
+  Seq pushed_seq;                      // end of the last byte marked PSH
+
+  // Receive sequence variables.
+  Seq rcv_nxt;
+  Seq copied_seq;                      // next byte the program reads
+  Seq rcv_wup;                         // rcv_nxt when the window was last advertised
+  uint32_t rcv_wnd = 0;                // as advertised at rcv_wup
+  Seq iss;
+  Seq irs;
+
+  // Queues.
+  Buf* send_head = nullptr;
+  Buf* send_tail = nullptr;
+  Buf* send_cursor = nullptr;          // the buf that holds snd_nxt, or null: search from send_head
+  Buf* rcv_head = nullptr;
+  Buf* rcv_tail = nullptr;
+  Buf* ofo_head = nullptr;
+  Buf* ofo_last = nullptr;             // where the last out-of-order segment went
+  uint32_t send_memory = 0;            // bytes of Bufs in the send queue, headers included
+  uint32_t rcv_memory = 0;             // bytes charged to the receive buffer by rcv and ofo queues
+  uint32_t sndbuf = 0;                 // limits as SO_SNDBUF and SO_RCVBUF show them
+  uint32_t rcvbuf = 0;
+
+  // Timestamps (RFC 7323), in ms.
+  uint32_t ts_offset = 0;
+  uint32_t ts_recent = 0;
+  uint32_t ts_recent_age_s = 0;        // second of ts_recent, for the 24-day rule
+  uint32_t rcv_tsval = 0;              // of the segment in hand; valid when saw_timestamp
+  uint32_t rcv_tsecr = 0;
+  bool saw_timestamp = false;
+
+  // Acknowledging (Linux: icsk_ack).
+  uint8_t quick = 0;                   // ACKs left to send at once
+  uint8_t pingpong = 0;                // replies seen; interactive when >= tcp_pingpong_thresh
+  bool ack_scheduled : 1 = false;      // something unacknowledged was received
+  bool ack_timer : 1 = false;          // delack_deadline is meaningful
+  bool ack_pushed : 1 = false;         // data up to a short segment waits for an ACK
+  bool ack_pushed2 : 1 = false;
+  uint16_t ato_ms = 0;
+  uint16_t last_segment_bytes = 0;
+  uint8_t sack_count = 0;              // of sack_blocks
+  bool dsack = false;                  // duplicate_sack goes out with the next ACK
+  uint8_t compressed_acks = 0;
+  Instant last_received = Instant{};   // any data (Linux: lrcvtime)
+  Instant last_sent = Instant{};       // data (lsndtime)
+  Instant last_ack_received = Instant{};
+  SeqRange sack_blocks[4];             // out-of-order ranges, most recent first
+  SeqRange duplicate_sack;
+
+  // Receive window (window.h).
+  uint32_t window_clamp = 0;
+  uint32_t rcv_ssthresh = 0;
+  uint32_t tuning_space = 0;           // receive auto-tuning: bytes the program took in the last round trip
+  Seq tuning_seq;
+  Instant tuning_time = Instant{};
+  Seq rcv_rtt_seq;
+  Instant rcv_rtt_time = Instant{};
+  uint32_t rcv_rtt_us = 0;             // times 8
+
+  // Timers: `timer` holds the earliest of the three deadlines, or an earlier instant that has passed its use.
   TimerNode timer;
+  Instant xmit_deadline = kNever;
+  Instant delack_deadline = kNever;
+  Instant slow_deadline = kNever;
+  XmitTimer xmit_timer = XmitTimer::kNone;
+  SlowTimer slow_timer = SlowTimer::kNone;
+  uint8_t retransmits = 0;             // consecutive, without progress (icsk_retransmits)
+  uint8_t backoff = 0;
+  uint8_t probes_out = 0;              // unanswered window or keep-alive probes
+  uint8_t syn_total = 0;               // SYNs sent
+  Instant first_retransmit = Instant{};  // of the run of retransmits (retrans_stamp)
+  Instant first_probe = Instant{};
+  Instant last_oow_ack = Instant{};    // rate limit of answers to invalid segments
+
+  // Urgent data (RFC 9293 3.8.5, with Linux's reading of the pointer).
+  Seq urgent_seq;
+  uint16_t urgent_data = 0;            // kUrgent* flags and the byte
+  bool urgent_out = false;
+  int32_t soft_error = 0;              // errno of an ICMP error that may or may not matter
+  int32_t linger2_s = 0;
+
+  // tcp_info
+  uint64_t bytes_sent = 0;
+  uint64_t bytes_retransmitted = 0;
+  uint64_t bytes_acked = 0;
+  uint64_t bytes_received = 0;
+  uint32_t segs_out = 0;
+  uint32_t segs_in = 0;
+  uint32_t data_segs_out = 0;
+  uint32_t data_segs_in = 0;
+  uint32_t total_retransmits = 0;
+
   BindNode bind;
   Path path;
 };
 
+// A connection of which the listener knows only the SYN: SYN_RECV without a socket (Linux: request_sock).
 struct HalfOpen : TupleNode {
   static constexpr SlotKind kSlotKind = SlotKind::kHalfOpen;
   Listener* listener = nullptr;
   uint32_t listener_generation = 0;
   TimerNode timer;
+  Path path;
+  Seq irs;
+  Seq iss;
+  uint32_t rcv_wnd = 0;                // as the SYN-ACK advertises it
+  uint32_t window_clamp = 0;
+  uint32_t ts_recent = 0;
+  uint32_t ts_offset = 0;
+  uint32_t syn_window = 0;             // the window in the SYN
+  uint16_t peer_mss = 536;
+  uint16_t advmss = 1460;
+  uint8_t snd_wscale = 0;
+  uint8_t rcv_wscale = 0;
+  uint8_t timeouts = 0;                // times the timer fired
+  uint8_t retransmits = 0;             // SYN-ACKs sent again
+  uint8_t tos = 0;
+  bool timestamps_ok : 1 = false;
+  bool sack_ok : 1 = false;
+  bool wscale_ok : 1 = false;
+  bool acked : 1 = false;              // the third ACK came, and was put off (accept queue full, TCP_DEFER_ACCEPT)
+  bool young : 1 = false;              // counted in the listener's half_open_young
+  Instant syn_ack_sent = Instant{};
+  Instant last_oow_ack = Instant{};
 };
 
+// What is left of a connection in TIME_WAIT, and of an orphan in FIN_WAIT2 whose wait is short enough.
 struct TimeWait : TupleNode {
   static constexpr SlotKind kSlotKind = SlotKind::kTimeWait;
+  TcpState substate = TcpState::kTimeWait;   // or kFinWait2
+  uint8_t rcv_wscale = 0;
+  uint8_t tos = 0;
+  bool timestamps_ok = false;
+  Seq snd_nxt;
+  Seq rcv_nxt;
+  uint32_t rcv_wnd = 0;
+  uint32_t ts_recent = 0;
+  uint32_t ts_recent_age_s = 0;
+  uint32_t ts_offset = 0;
+  uint32_t uid = 0;
+  Instant entered = Instant{};
+  Instant last_oow_ack = Instant{};
   TimerNode timer;
   BindNode bind;
+  Path path;
 };
 
 }  // namespace ustcp

@@ -49,6 +49,7 @@ std::optional<QuotedPacket> ParseQuotedIpv6(ConstBytes packet) noexcept {
   QuotedPacket q;
   q.source = IpAddress::FromV6Bytes(p + 8);
   q.destination = IpAddress::FromV6Bytes(p + 24);
+  if (q.source.is_v4() || q.destination.is_v4()) return std::nullopt;
   q.protocol = chain->protocol;
   ReadTransport(packet.subspan(chain->offset), q);
   return q;

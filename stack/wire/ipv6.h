@@ -61,7 +61,8 @@ class Ipv6View {
  public:
   // `packet` is the link's payload: what follows the payload length is padding and cut off. Empty with the reason and
   // the answer due in `fault` when the header is malformed, the packet longer than what arrived, or an extension header
-  // forbids going on. Jumbograms are malformed here.
+  // forbids going on. Jumbograms are malformed here. So are v4-mapped addresses, which mean IPv4 everywhere else in the
+  // stack: a packet must not choose its family by its addresses.
   static std::optional<Ipv6View> Parse(ConstBytes packet, Ipv6Fault* fault = nullptr) noexcept {
     if (fault != nullptr) *fault = {};
     const auto fail = [fault](DropReason reason) -> std::optional<Ipv6View> {
@@ -71,6 +72,9 @@ class Ipv6View {
     if (packet.size() < kIpv6HeaderBytes || Load8(packet.data()) >> 4 != 6) return fail(DropReason::kIpHeader);
     const size_t total = kIpv6HeaderBytes + LoadBe16(packet.data() + 4);
     if (total > packet.size()) return fail(DropReason::kIpTruncated);
+    const IpAddress from = IpAddress::FromV6Bytes(packet.data() + 8);
+    if (from.is_v4() || from.is_multicast()) return fail(DropReason::kIpBadSource);
+    if (IpAddress::FromV6Bytes(packet.data() + 24).is_v4()) return fail(DropReason::kIpNotForUs);
     const uint8_t next = Load8(packet.data() + 6);
     if (!IsExtension(next)) return Ipv6View(packet.data(), Ipv6Chain{next, kIpv6HeaderBytes, 6, std::nullopt});
     const auto chain = WalkIpv6Extensions(packet.first(total), next, kIpv6HeaderBytes, 6, fault);

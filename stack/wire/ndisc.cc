@@ -66,6 +66,12 @@ bool ReadOptions(ConstBytes bytes, NeighborOptions& o) {
   return true;
 }
 
+// v4-mapped addresses mean IPv4 in the stack's tables; nobody may ask for ours that way.
+bool IsGoodTarget(const std::byte* p) {
+  const IpAddress target = IpAddress::FromV6Bytes(p);
+  return !target.is_multicast() && !target.is_v4();
+}
+
 bool IsSolicitedNodeGroup(const IpAddress& a) {
   return a == SolicitedNodeGroup(a);
 }
@@ -79,10 +85,10 @@ bool RulesHold(const Icmpv6View& m, const IpAddress& source, const IpAddress& de
     case kRouterAdvertisement:
       return source.is_link_local();
     case kNeighborSolicitation:
-      if (IpAddress::FromV6Bytes(p + 8).is_multicast()) return false;
+      if (!IsGoodTarget(p + 8)) return false;
       return !unspecified || (IsSolicitedNodeGroup(destination) && !o.source_mac);
     case kNeighborAdvertisement:
-      if (IpAddress::FromV6Bytes(p + 8).is_multicast()) return false;
+      if (!IsGoodTarget(p + 8)) return false;
       return !(destination.is_multicast() && (Load8(p + 4) & 0x40) != 0);
     default:
       return false;

@@ -59,6 +59,7 @@ struct Shard {
   std::atomic<Waiter*> leader_waiter;     // to wake the leader for the mailbox
   std::atomic<bool> has_queue;            // a TAP queue is attached
   Mailbox mailbox;                        // lock-free
+  std::atomic<Socket*> closing;           // lock-free: sockets of this shard whose last reference is gone (accept_next)
 
   SlotPool<Connection> connections;
   SlotPool<HalfOpen> half_opens;

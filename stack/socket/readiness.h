@@ -64,12 +64,9 @@ struct EpollSet : SlotHeader {
   EpollItem* items = nullptr;
   EpollItem* ready_head = nullptr;
   EpollItem* ready_tail = nullptr;
-  struct Sleeper {
-    Waiter* waiter;
-    Sleeper* next;
-  };
   static constexpr int kMaxSleepers = 64;
-  Waiter* sleepers[kMaxSleepers] = {};   // threads in epoll_wait on this set
+  uint32_t sleeper_count = 0;
+  Waiter* sleepers[kMaxSleepers] = {};   // threads in epoll_wait on this set, longest sleeper first
   uint16_t process = 0;                  // creator
 };
 
@@ -81,16 +78,18 @@ void Watch(Host& host, Socket& socket, WatchNode& node) noexcept;
 void Unwatch(Host& host, WatchNode& node) noexcept;
 
 // epoll_ctl on a ustcp socket. `ctx` holds the lock of the socket's shard. Errors: EEXIST, ENOENT, ENOMEM, EINVAL.
-struct Error;
 int EpollAdd(Context& ctx, EpollSet& set, Socket& socket, int fd, const epoll_event& event) noexcept;
 int EpollModify(Context& ctx, EpollSet& set, Socket& socket, int fd, const epoll_event& event) noexcept;
 int EpollDelete(Context& ctx, EpollSet& set, Socket& socket, int fd) noexcept;
 // The last descriptor `fd` of a socket in some process closed: items leave their sets when the socket itself goes
 // (Linux: an item lives as long as its open file).
 void EpollForget(Context& ctx, Socket& socket) noexcept;
+// Frees one item of a set that is being released. `ctx` holds the lock of the item's shard. False: the item is gone.
+bool EpollDropItem(Context& ctx, EpollSet& set, EpollItem& item) noexcept;
 // Takes ready events, level-triggered items staying queued. Returns the number written.
 int EpollCollect(EpollSet& set, epoll_event* events, int max) noexcept;
-// A thread about to sleep in epoll_wait; false when the set has too many sleepers already.
+// A thread is in epoll_wait and would take an event: Notify signals the one that waits longest and takes it off the list.
+// False when the set has too many sleepers already.
 bool EpollSleep(EpollSet& set, Waiter& waiter) noexcept;
 void EpollWake(EpollSet& set, Waiter& waiter) noexcept;
 

@@ -1,0 +1,81 @@
+// What TCP tells the socket layer (declared in stack/tcp/tcp.h).
+#include "stack/host/host.h"
+#include "stack/socket/socket_internal.h"
+#include "stack/tcp/tcp.h"
+
+namespace ustcp {
+
+void StoreLevel(Socket& s, const Connection* conn) noexcept {
+  uint32_t level;
+  if (s.state == SocketState::kListening) return;   // kept by the accept queue, under the listener's lock
+  if (conn != nullptr) level = TcpPoll(*conn, s);
+  else level = kClosedLevel | (s.error != 0 ? EPOLLERR : 0u) |
+               (s.state == SocketState::kDisconnected ? EPOLLIN | EPOLLRDNORM | EPOLLRDHUP : 0u);
+  s.ready.store(level);
+}
+
+Socket* SocketForAccepted(Context& ctx, Listener& listener, Connection& conn) noexcept {
+  SimpleLock guard(listener.lock);
+  Socket* parent = listener.socket;
+  if (parent == nullptr) return nullptr;
+  if (listener.accept_queue_full()) {
+    ctx.counters().Add(Counter::kTcpExtListenOverflows);
+    ctx.counters().Add(Counter::kTcpExtListenDrops);
+    return nullptr;
+  }
+  Socket* s = ctx.shard.sockets.Take();
+  if (s == nullptr) {
+    ctx.counters().Add(Counter::kTcpExtListenDrops);
+    return nullptr;
+  }
+  s->refs.store(1);   // the queue's, handed to whoever accepts
+  s->family = parent->family;
+  s->state = SocketState::kConnected;
+  s->connect_reported = true;
+  s->uid = parent->uid;
+  s->owner_pid = parent->owner_pid;
+  s->inode = ctx.host.next_inode.fetch_add(1);
+  s->options = parent->options;
+  s->local = conn.tuple.local;
+  s->peer = conn.tuple.peer;
+  s->conn = &conn;
+  s->parent = &listener;
+  conn.socket = s;
+  StoreLevel(*s, &conn);
+  Listener::Queue& queue = listener.queues[ctx.shard.index];
+  if (queue.tail != nullptr) queue.tail->accept_next = s;
+  else queue.head = s;
+  queue.tail = s;
+  listener.accept_count.fetch_add(1);
+  parent->ready.store(EPOLLIN | EPOLLRDNORM);
+  Notify(ctx, *parent, EPOLLIN | EPOLLRDNORM);
+  return s;
+}
+
+void SocketEvents(Context& ctx, Connection& conn, uint32_t events) noexcept {
+  Socket* s = conn.socket;
+  if (s == nullptr) return;
+  if (s->state == SocketState::kConnecting && conn.state != TcpState::kSynSent && conn.state != TcpState::kSynRecv &&
+      conn.state != TcpState::kClosed)
+    s->state = SocketState::kConnected;
+  StoreLevel(*s, &conn);
+  Notify(ctx, *s, events);
+}
+
+void SocketError(Context& ctx, Connection& conn, int error) noexcept {
+  if (conn.socket == nullptr) return;
+  conn.socket->error = error;
+  SocketEvents(ctx, conn, EPOLLERR | EPOLLHUP | EPOLLIN | EPOLLRDNORM | EPOLLOUT | EPOLLWRNORM | EPOLLRDHUP);
+}
+
+void SocketDetach(Context& ctx, Connection& conn) noexcept {
+  Socket* s = conn.socket;
+  if (s == nullptr) return;
+  conn.socket = nullptr;
+  s->conn = nullptr;
+  s->state = SocketState::kDisconnected;
+  StoreLevel(*s, nullptr);
+  Notify(ctx, *s, s->ready.load());
+}
+
+}  // namespace ustcp

@@ -1,0 +1,23 @@
+// Shared by the files of the socket layer only.
+#pragma once
+
+#include <sys/epoll.h>
+
+#include "stack/socket/socket.h"
+
+namespace ustcp {
+
+// What poll shows of a TCP socket in state CLOSE that was never connected.
+inline constexpr uint32_t kClosedLevel = EPOLLOUT | EPOLLWRNORM | EPOLLHUP;
+
+// Recomputes Socket::ready. `conn` is the socket's connection or null.
+void StoreLevel(Socket& s, const Connection* conn) noexcept;
+
+// SO_ERROR semantics: returns the pending error and clears it.
+inline int TakeError(Socket& s) noexcept {
+  int error = s.error;
+  s.error = 0;
+  return error;
+}
+
+}  // namespace ustcp

@@ -1,0 +1,34 @@
+# Shared by the scripts of this folder; sourced, not run. Leaves the caller in the root of the tree.
+set -euo pipefail
+
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+readonly USTCP_ROOT=$PWD
+# Debian's interpreter, whatever else PATH may offer: the tests preload it.
+readonly PYTHON=/usr/bin/python3
+
+say() { printf '== %s\n' "$*"; }
+
+die() {
+  printf '%s: %s\n' "${0##*/}" "$*" >&2
+  exit 1
+}
+
+need_root() {
+  [ "$(id -u)" = 0 ] || die "needs root (network namespaces, TAP interfaces); run it with sudo"
+}
+
+# build_preset PRESET [TARGET...]: configures and builds; the log is shown when it fails.
+build_preset() {
+  local preset=$1 log
+  shift
+  log=$(mktemp)
+  say "building preset $preset${*:+: $*}"
+  local begun=$SECONDS
+  if ! { cmake --preset "$preset" && cmake --build --preset "$preset" ${1:+--target "$@"}; } >"$log" 2>&1; then
+    tail -n 80 "$log" >&2
+    rm -f "$log"
+    die "the build of preset $preset failed"
+  fi
+  rm -f "$log"
+  say "preset $preset built in $((SECONDS - begun)) s"
+}

@@ -7,11 +7,16 @@
 
 namespace ustcp {
 
+struct Context;
+
 // What poll shows of a TCP socket in state CLOSE that was never connected.
 inline constexpr uint32_t kClosedLevel = EPOLLOUT | EPOLLWRNORM | EPOLLHUP;
 
 // Recomputes Socket::ready. `conn` is the socket's connection or null.
 void StoreLevel(Socket& s, const Connection* conn) noexcept;
+
+// The last reference of a socket of another shard is gone: leaves the closing to that shard's next driver.
+void HandOverForClose(Context& ctx, Socket& s) noexcept;
 
 // SO_ERROR semantics: returns the pending error and clears it.
 inline int TakeError(Socket& s) noexcept {

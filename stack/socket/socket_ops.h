@@ -12,6 +12,7 @@
 
 #include "stack/base/result.h"
 #include "stack/net/address.h"
+#include "stack/time/time.h"
 
 namespace ustcp {
 
@@ -57,6 +58,7 @@ bool DropReference(Socket& s) noexcept;
 void FinishClose(Context& ctx, Socket& s) noexcept;                                         // locked
 
 Result<EpollSet*> OpenEpollSet(Context& ctx, uint16_t process) noexcept;
-void ReleaseEpollSet(Context& ctx, EpollSet& set) noexcept;                                 // locks members' shards in turn
+// Drops one reference; the last one frees the set. The caller holds no lock: members' shards are locked in turn.
+void ReleaseEpollSet(Host& host, EpollSet& set, Instant now) noexcept;
 
 }  // namespace ustcp

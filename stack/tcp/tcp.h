@@ -63,6 +63,7 @@ size_t TcpReceive(Context& ctx, Connection& conn, const iovec* iov, int iov_coun
 // MSG_OOB. Errors as Linux: EINVAL (no urgent data or OOBINLINE or already read), EAGAIN (not arrived yet).
 Result<size_t> TcpReceiveUrgent(Context& ctx, Connection& conn, void* to, size_t length, bool peek) noexcept;
 bool TcpAtMark(const Connection& conn) noexcept;
+bool TcpPeerFinished(const Connection& conn) noexcept;     // FIN received and everything before it read: reads return 0
 size_t TcpReadable(const Connection& conn) noexcept;      // FIONREAD
 size_t TcpUnacked(const Connection& conn) noexcept;       // SIOCOUTQ
 size_t TcpUnsent(const Connection& conn) noexcept;        // SIOCOUTQNSD

@@ -1,0 +1,144 @@
+// Sending, receiving and shutting down (socket_ops.h), with the order of checks that Linux's tcp_sendmsg and tcp_recvmsg
+// have: it decides which of several possible errors a program sees.
+#include <linux/sockios.h>
+#include <sys/ioctl.h>
+
+#include <climits>
+
+#include "stack/host/host.h"
+#include "stack/socket/socket_internal.h"
+#include "stack/socket/socket_ops.h"
+#include "stack/tcp/tcp.h"
+
+namespace ustcp {
+namespace {
+
+bool Handshaking(const Connection& conn) {
+  return conn.state == TcpState::kSynSent || conn.state == TcpState::kSynRecv;
+}
+
+size_t TotalBytes(const iovec* iov, int count, size_t skip) {
+  size_t total = 0;
+  for (int i = 0; i < count; ++i) total += iov[i].iov_len;
+  return total - skip;
+}
+
+}  // namespace
+
+Result<size_t> SendSocket(Context& ctx, Socket& s, const iovec* iov, int iov_count, size_t skip, int flags) noexcept {
+  Connection* conn = s.conn;
+  if (conn != nullptr && Handshaking(*conn) && s.error == 0 && !s.shut_wr) return Error{EAGAIN};
+  bool can_send =
+      conn != nullptr && (conn->state == TcpState::kEstablished || conn->state == TcpState::kCloseWait);
+  if (s.error != 0) {
+    int error = TakeError(s);
+    StoreLevel(s, conn);
+    return Error{error};
+  }
+  if (!can_send || s.shut_wr) return Error{EPIPE};
+  size_t total = TotalBytes(iov, iov_count, skip);
+  if (total == 0) return size_t{0};
+  size_t taken = TcpSend(ctx, *conn, iov, iov_count, skip, (flags & MSG_MORE) != 0, (flags & MSG_OOB) != 0);
+  StoreLevel(s, conn);
+  if (taken == 0) return Error{EAGAIN};
+  return taken;
+}
+
+Result<size_t> ReceiveSocket(Context& ctx, Socket& s, const iovec* iov, int iov_count, size_t skip,
+                             int flags) noexcept {
+  if (s.state == SocketState::kListening) return Error{ENOTCONN};
+  Connection* conn = s.conn;
+  if ((flags & MSG_OOB) != 0) {
+    if (conn == nullptr) return Error{s.options.oob_inline ? EINVAL : ENOTCONN};
+    if (iov_count == 0) return Error{EINVAL};
+    auto result = TcpReceiveUrgent(ctx, *conn, iov[0].iov_base, iov[0].iov_len, (flags & MSG_PEEK) != 0);
+    StoreLevel(s, conn);
+    return result;
+  }
+  size_t limit = TotalBytes(iov, iov_count, skip);
+  if (conn != nullptr && limit > 0) {
+    bool peek = (flags & MSG_PEEK) != 0;
+    size_t got = TcpReceive(ctx, *conn, iov, iov_count, skip, limit, peek, 0, (flags & MSG_TRUNC) != 0);
+    if (got > 0) {
+      if (!peek) StoreLevel(s, conn);
+      return got;
+    }
+  } else if (limit == 0) {
+    return size_t{0};
+  }
+  if (conn != nullptr && TcpPeerFinished(*conn)) return size_t{0};
+  if (s.error != 0) {
+    int error = TakeError(s);
+    StoreLevel(s, conn);
+    return Error{error};
+  }
+  if (s.shut_rd) return size_t{0};
+  if (conn == nullptr) return s.state == SocketState::kDisconnected ? Result<size_t>{size_t{0}} : Error{ENOTCONN};
+  if (conn->state == TcpState::kClosed) return size_t{0};
+  return Error{EAGAIN};
+}
+
+Error ShutdownSocket(Context& ctx, Socket& s, int how) noexcept {
+  if (how < SHUT_RD || how > SHUT_RDWR) return Error{EINVAL};
+  bool rd = how != SHUT_WR, wr = how != SHUT_RD;
+  if (s.state == SocketState::kListening) {
+    if (!rd) return kOk;
+    Error e = DisconnectSocket(ctx, s);
+    Notify(ctx, s, s.ready.load());
+    return e;
+  }
+  Connection* conn = s.conn;
+  if (conn == nullptr || conn->state == TcpState::kClosed) {
+    if (s.state == SocketState::kFresh || s.state == SocketState::kBound) {
+      s.shut_rd |= rd;
+      s.shut_wr |= wr;
+    }
+    return Error{ENOTCONN};
+  }
+  if (conn->state == TcpState::kSynSent) {
+    Error e = DisconnectSocket(ctx, s);
+    Notify(ctx, s, s.ready.load());
+    return e;
+  }
+  s.shut_rd |= rd;
+  s.shut_wr |= wr;
+  if (wr) TcpShutdownWrite(ctx, *conn);
+  if (rd) TcpShutdownRead(ctx, *conn);
+  if (s.conn != nullptr) StoreLevel(s, s.conn);
+  Notify(ctx, s, s.ready.load());
+  return kOk;
+}
+
+Error GetName(const Socket& s, bool peer, Endpoint& out) noexcept {
+  if (!peer) {
+    out = s.local;
+    return kOk;
+  }
+  bool connected = s.conn != nullptr && s.conn->state != TcpState::kClosed && s.conn->state != TcpState::kSynSent;
+  if (!connected) return Error{ENOTCONN};
+  out = s.peer;
+  return kOk;
+}
+
+Error IoctlSocket(Context& ctx, Socket& s, unsigned long request, int* value) noexcept {
+  (void)ctx;
+  auto clamp = [](size_t n) { return n > INT_MAX ? INT_MAX : static_cast<int>(n); };
+  switch (request) {
+    case FIONREAD:   // SIOCINQ
+      if (s.state == SocketState::kListening) return Error{EINVAL};
+      *value = s.conn != nullptr ? clamp(TcpReadable(*s.conn)) : 0;
+      return kOk;
+    case SIOCATMARK: *value = s.conn != nullptr && TcpAtMark(*s.conn); return kOk;
+    case TIOCOUTQ:   // SIOCOUTQ
+      if (s.state == SocketState::kListening) return Error{EINVAL};
+      *value = s.conn != nullptr ? clamp(TcpUnacked(*s.conn)) : 0;
+      return kOk;
+    case SIOCOUTQNSD:
+      if (s.state == SocketState::kListening) return Error{EINVAL};
+      *value = s.conn != nullptr ? clamp(TcpUnsent(*s.conn)) : 0;
+      return kOk;
+    default: return Error{ENOTTY};
+  }
+}
+
+}  // namespace ustcp

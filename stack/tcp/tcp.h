@@ -3,7 +3,7 @@
 // belongs to that shard.
 #pragma once
 
-#include <linux/tcp.h>
+#include <linux/tcp.h>  // not netinet/tcp.h: its tcp_info is older
 #include <sys/uio.h>
 
 #include <cstddef>
@@ -23,6 +23,7 @@ struct Listener;
 struct Shard;
 struct SlotHeader;
 struct Socket;
+struct SocketOptions;
 class TcpView;
 
 // --- from the network layer ---
@@ -86,6 +87,12 @@ bool TcpLingering(const Connection& conn) noexcept;
 enum class TcpOptionChange : uint8_t { kNodelay, kCork, kQuickAck, kKeepalive, kUserTimeout, kCongestion, kBuffers,
                                        kWindowClamp, kMaxSeg, kLinger2 };
 void TcpOptionChanged(Context& ctx, Connection& conn, TcpOptionChange what, int value) noexcept;
+// SO_RCVBUF and SO_SNDBUF as they are right now (automatic tuning); the initial values without a connection.
+int TcpReceiveBuffer(const Context& ctx, const Connection* conn) noexcept;
+int TcpSendBuffer(const Context& ctx, const Connection* conn) noexcept;
+// TCP_QUICKACK and TCP_MAXSEG as getsockopt shows them; `conn` may be null.
+bool TcpQuickAck(const Connection* conn, const SocketOptions& options) noexcept;
+int TcpMaxSegment(const Connection* conn, const SocketOptions& options) noexcept;
 void TcpFillInfo(const Connection& conn, Instant now, tcp_info& info) noexcept;
 // All half-open connections of a listener that is being closed vanish lazily: their timers and ACKs find it gone.
 

@@ -103,8 +103,10 @@ enum class PollResult : uint8_t { kFrame, kConsumed, kNothing };
 PollResult TcpPollSegment(Context& ctx, Connection& conn, TxFrame& frame) noexcept;
 // A deadline passed: `owner` is a Connection, HalfOpen or TimeWait of this shard.
 void TcpOnTimer(Context& ctx, SlotHeader& owner) noexcept;
-// Puts the connection on the shard's transmit list (idempotent).
+// Puts the connection on the shard's transmit list (idempotent). In stack/stack.cc, as is the next.
 void TcpScheduleOutput(Context& ctx, Connection& conn) noexcept;
+// Takes it off again: before it is freed.
+void UnscheduleOutput(Context& ctx, Connection& conn) noexcept;
 
 // --- TCP calls back (socket/events.cc) ---
 

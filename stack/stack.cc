@@ -1,0 +1,219 @@
+#include "stack/stack.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "stack/net/ip.h"
+#include "stack/net/peek.h"
+#include "stack/socket/socket_ops.h"
+#include "stack/tcp/tcp.h"
+
+namespace ustcp {
+namespace {
+
+void WakeLeader(Context& ctx, Shard& shard) {
+  Waiter* leader = shard.leader_waiter.load();
+  if (leader != nullptr && leader->Signal()) ctx.wakes.Add(*leader);
+}
+
+// The shard that should look at a SYN for a listener: one whose process accepts on it, this one if possible.
+uint16_t ShardForSyn(Context& ctx, const Tuple& tuple, uint32_t hash) {
+  SlotHeader* owner = ctx.host.ports.FindListener(tuple.local, hash);
+  if (owner == nullptr || owner->kind != SlotKind::kSocket) return ctx.shard.index;
+  Listener* listener = static_cast<Socket*>(owner)->listener;
+  if (listener == nullptr) return ctx.shard.index;
+  auto accepts = [listener](uint16_t i) { return (listener->acceptors[i / 64].load() >> (i % 64) & 1) != 0; };
+  if (accepts(ctx.shard.index)) return ctx.shard.index;
+  // Start at a place given by the connection, so that the acceptors share what arrives elsewhere.
+  uint32_t start = hash % kMaxShards;
+  for (uint32_t i = 0; i < kMaxShards; ++i) {
+    auto candidate = static_cast<uint16_t>((start + i) % kMaxShards);
+    if (accepts(candidate) && ctx.host.shards[candidate].state.load() == Shard::kInUse) return candidate;
+  }
+  return ctx.shard.index;
+}
+
+// Puts the frame into a Buf that the mailbox may own. Null when memory is short: the frame is lost, as on a full queue.
+Buf* FrameForMailbox(Context& ctx, RxFrame& frame) {
+  Buf* b = frame.buffer;
+  if (b != nullptr) {
+    frame.buffer = nullptr;
+    b->flags = 0;
+    b->offset = static_cast<uint32_t>(frame.bytes.data() - b->data());
+    b->length = static_cast<uint32_t>(frame.bytes.size());
+    std::memcpy(b->begin() - sizeof(VirtioNetHeader), &frame.vnet, sizeof(VirtioNetHeader));
+    return b;
+  }
+  size_t room = kFrameReadOffset + sizeof(VirtioNetHeader) + frame.bytes.size();
+  b = ctx.shard.bufs.Take(BufPool::ClassFor(room));
+  if (b == nullptr) return nullptr;
+  b->offset = kFrameReadOffset + sizeof(VirtioNetHeader);
+  b->length = static_cast<uint32_t>(frame.bytes.size());
+  std::memcpy(b->begin() - sizeof(VirtioNetHeader), &frame.vnet, sizeof(VirtioNetHeader));
+  std::memcpy(b->begin(), frame.bytes.data(), frame.bytes.size());
+  return b;
+}
+
+void DeliverBuffered(Context& ctx, Buf* b) {
+  RxFrame frame;
+  std::memcpy(&frame.vnet, b->begin() - sizeof(VirtioNetHeader), sizeof(VirtioNetHeader));
+  frame.bytes = b->bytes();
+  frame.buffer = b;
+  NetInput(ctx, frame);
+  if (frame.buffer != nullptr) ctx.shard.bufs.Give(frame.buffer);
+}
+
+// Hands a frame to another shard: at once when its lock is free, otherwise through its mailbox. The holder looks into the
+// mailbox before it lets go, and once more after (see Locked), so nothing stays there unseen.
+void DeliverElsewhere(Context& ctx, Shard& target, RxFrame& frame) {
+  Buf* b = FrameForMailbox(ctx, frame);
+  if (b == nullptr) {
+    ctx.counters().Add(Counter::kIpInDiscards);
+    return;
+  }
+  target.mailbox.Push(b);
+  switch (target.lock.TryLock()) {
+    case LockResult::kBusy: break;
+    case LockResult::kOwnerDied: {
+      Context there{ctx.host, target, ctx.now, ctx.wakes};
+      RepairShard(there);
+      ctx.wakes = there.wakes;
+      target.lock.MarkConsistent();
+      [[fallthrough]];
+    }
+    case LockResult::kClean: {
+      Context there{ctx.host, target, ctx.now, ctx.wakes};
+      DrainMailbox(there);
+      target.next_deadline_ns.store(NanosOf(NextDeadline(there)));
+      ctx.wakes = there.wakes;
+      bool output = target.tx_head != nullptr || target.ready_frames_head != nullptr;
+      target.lock.Unlock();
+      // Its answers leave through its own driver; without a sleeping one the keeper's tick sees to it.
+      if (!output) return;
+      break;
+    }
+  }
+  WakeLeader(ctx, target);
+}
+
+}  // namespace
+
+void OnFrame(Context& ctx, RxFrame& frame) noexcept {
+  Tuple tuple;
+  bool syn = false;
+  if (PeekTuple(frame.bytes, tuple, syn)) {
+    uint32_t hash = ctx.host.tuples.Hash(tuple);
+    TupleNode* node = ctx.host.tuples.Find(tuple, hash);
+    uint16_t target = ctx.shard.index;
+    if (node != nullptr) target = node->shard;
+    else if (syn) target = ShardForSyn(ctx, tuple, hash);
+    if (target != ctx.shard.index && target < kMaxShards) {
+      DeliverElsewhere(ctx, ctx.host.shards[target], frame);
+      return;
+    }
+  }
+  NetInput(ctx, frame);
+}
+
+void DrainMailbox(Context& ctx) noexcept {
+  for (Buf* b = ctx.shard.mailbox.TakeAll(); b != nullptr;) {
+    Buf* next = b->next;
+    b->next = nullptr;
+    DeliverBuffered(ctx, b);
+    b = next;
+  }
+  if (ctx.shard.closing.load(std::memory_order_relaxed) == nullptr) return;
+  for (Socket* s = ctx.shard.closing.exchange(nullptr); s != nullptr;) {
+    Socket* next = s->accept_next;
+    s->accept_next = nullptr;
+    FinishClose(ctx, *s);
+    s = next;
+  }
+}
+
+bool PollTransmit(Context& ctx, TxBatch& batch) noexcept {
+  Shard& shard = ctx.shard;
+  while (!batch.full() && shard.ready_frames_head != nullptr) {
+    Buf* b = shard.ready_frames_head;
+    shard.ready_frames_head = b->next;
+    if (shard.ready_frames_head == nullptr) shard.ready_frames_tail = nullptr;
+    TxFrame& frame = batch.frames[batch.count++];
+    std::memcpy(&frame.vnet, b->begin() - sizeof(VirtioNetHeader), sizeof(VirtioNetHeader));
+    frame.header_bytes = 0;
+    frame.piece_count = 1;
+    frame.payload_bytes = b->length;
+    frame.pieces[0] = iovec{b->begin(), b->length};
+    frame.owned = b;
+  }
+  while (!batch.full() && shard.tx_head != nullptr) {
+    Connection& conn = *shard.tx_head;
+    TxFrame& frame = batch.frames[batch.count];
+    frame.owned = nullptr;
+    frame.piece_count = 0;
+    frame.payload_bytes = 0;
+    frame.vnet = VirtioNetHeader{};
+    shard.in_update = &conn;
+    PollResult result = TcpPollSegment(ctx, conn, frame);
+    shard.in_update = nullptr;
+    if (result == PollResult::kFrame) ++batch.count;
+    if (result != PollResult::kNothing) continue;
+    // It has nothing more to say: off the list, unless it put itself there again or is gone.
+    if (shard.tx_head == &conn) {
+      shard.tx_head = conn.tx_next;
+      if (shard.tx_head == nullptr) shard.tx_tail = nullptr;
+      conn.tx_next = nullptr;
+      conn.tx_listed = false;
+    }
+  }
+  return shard.tx_head != nullptr || shard.ready_frames_head != nullptr;
+}
+
+void ReleaseTransmitted(Context& ctx, TxBatch& batch) noexcept {
+  for (size_t i = 0; i < batch.count; ++i) {
+    if (batch.frames[i].owned == nullptr) continue;
+    ctx.shard.bufs.Give(batch.frames[i].owned);
+    batch.frames[i].owned = nullptr;
+  }
+  batch.count = 0;
+}
+
+void TcpScheduleOutput(Context& ctx, Connection& conn) noexcept {
+  if (conn.tx_listed) return;
+  Shard& shard = ctx.shard;
+  conn.tx_listed = true;
+  conn.tx_next = nullptr;
+  if (shard.tx_tail != nullptr) shard.tx_tail->tx_next = &conn;
+  else shard.tx_head = &conn;
+  shard.tx_tail = &conn;
+}
+
+void UnscheduleOutput(Context& ctx, Connection& conn) noexcept {
+  if (!conn.tx_listed) return;
+  Shard& shard = ctx.shard;
+  Connection* before = nullptr;
+  for (Connection* c = shard.tx_head; c != nullptr; before = c, c = c->tx_next) {
+    if (c != &conn) continue;
+    if (before != nullptr) before->tx_next = conn.tx_next;
+    else shard.tx_head = conn.tx_next;
+    if (shard.tx_tail == &conn) shard.tx_tail = before;
+    break;
+  }
+  conn.tx_listed = false;
+  conn.tx_next = nullptr;
+}
+
+Instant NextDeadline(Context& ctx) noexcept {
+  return std::min(ctx.shard.timers.NextDeadline(), NetNextDeadline(ctx));
+}
+
+void OnDeadline(Context& ctx) noexcept {
+  while (TimerNode* node = ctx.shard.timers.Expire(ctx.now)) {
+    SlotHeader& owner = *node->owner;
+    if (owner.kind == SlotKind::kConnection) ctx.shard.in_update = static_cast<Connection*>(&owner);
+    TcpOnTimer(ctx, owner);
+    ctx.shard.in_update = nullptr;
+  }
+  if (NetNextDeadline(ctx) <= ctx.now) NetOnDeadline(ctx);
+}
+
+}  // namespace ustcp

@@ -18,6 +18,7 @@
 namespace ustcp {
 
 inline constexpr int kMaxKernelDestinations = 16;
+inline constexpr int kMaxAllowedUsers = 16;
 inline constexpr size_t kMaxSettingPath = 256;
 
 enum class SettingId : uint8_t {
@@ -37,6 +38,7 @@ enum class SettingType : uint8_t {
   kBytes,      // a number with an optional suffix K, M, G or T, within the range
   kChoice,     // one of the range's words
   kPath,
+  kUsers,      // comma-separated numeric user ids
 };
 
 struct SettingInfo {
@@ -73,6 +75,9 @@ struct Settings {
   uint64_t arena_bytes = 0;
   int tap_fd = -1;
   char keeper_path[kMaxSettingPath] = {};    // empty: search
+  char keeper_log[kMaxSettingPath] = {};     // empty: none
+  int allowed_user_count = 0;
+  std::array<uint32_t, kMaxAllowedUsers> allowed_users{};
   char capture_path[kMaxSettingPath] = {};   // empty: no capture
   char runtime_dir[kMaxSettingPath] = {};    // empty: by user, see RuntimeDirectory
   char config_path[kMaxSettingPath] = {};    // the file that was read, empty when none

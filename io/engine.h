@@ -5,6 +5,7 @@
 //
 // Memory: the engine lives in a mapping of its own (no heap). The child of a fork finds that mapping wiped: call
 // AbandonInChild() once there, forget every Engine pointer, and create engines anew. The parent's ring is not touched.
+// (Calls on a wiped engine fail with ESTALE.)
 //
 // Buffers an engine holds for reads are marked kBufInEngine with the owner's tag (stack/mem/buf.h), so that whoever
 // cleans up after a dead process finds them by walking the pool.
@@ -57,13 +58,14 @@ class Engine {
   bool is_uring() const noexcept;
   // EngineFeature bits in use.
   uint32_t features() const noexcept;
-  const EngineStats& stats() const noexcept { return stats_; }
+  EngineStats stats() const noexcept;
 
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;
 
  private:
   Engine() = default;
+  bool RingWorks() const noexcept;
 
   EngineStats stats_;
   PlainEngine* plain_ = nullptr;   // always there: single frames, and everything when the ring fails

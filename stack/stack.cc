@@ -75,22 +75,21 @@ void DeliverElsewhere(Context& ctx, Shard& target, RxFrame& frame) {
   switch (target.lock.TryLock()) {
     case LockResult::kBusy: break;
     case LockResult::kOwnerDied: {
-      Context there{ctx.host, target, ctx.now, ctx.wakes};
+      Context there{ctx.host, target, ctx.now, ctx.wakes, ctx.touched};
       RepairShard(there);
       ctx.wakes = there.wakes;
       target.lock.MarkConsistent();
       [[fallthrough]];
     }
     case LockResult::kClean: {
-      Context there{ctx.host, target, ctx.now, ctx.wakes};
+      Context there{ctx.host, target, ctx.now, ctx.wakes, ctx.touched};
       DrainMailbox(there);
       target.next_deadline_ns.store(NanosOf(NextDeadline(there)));
       ctx.wakes = there.wakes;
-      bool output = target.tx_head != nullptr || target.ready_frames_head != nullptr;
+      ctx.touched = there.touched;
+      if (HasOutput(target)) ctx.touched[target.index / 64] |= uint64_t{1} << (target.index % 64);
       target.lock.Unlock();
-      // Its answers leave through its own driver; without a sleeping one the keeper's tick sees to it.
-      if (!output) return;
-      break;
+      return;
     }
   }
   WakeLeader(ctx, target);

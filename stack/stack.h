@@ -13,6 +13,9 @@ void OnFrame(Context& ctx, RxFrame& frame) noexcept;
 // Appends frames to the batch until it is full or there is nothing to say. Returns true when more remains.
 bool PollTransmit(Context& ctx, TxBatch& batch) noexcept;
 
+// Has something to transmit right now.
+inline bool HasOutput(const Shard& shard) { return shard.tx_head != nullptr || shard.ready_frames_head != nullptr; }
+
 // After the batch was written: frees the buffers its frames own and empties it.
 void ReleaseTransmitted(Context& ctx, TxBatch& batch) noexcept;
 

@@ -130,7 +130,7 @@ uint32_t Context::Random() noexcept {
   return static_cast<uint32_t>((x * 0x2545f4914f6cdd1du) >> 32);
 }
 
-ShardLock::ShardLock(Host& host, Shard& shard, Instant now) noexcept : ctx{host, shard, now, {}} {
+ShardLock::ShardLock(Host& host, Shard& shard, Instant now) noexcept : ctx{host, shard, now, {}, {}} {
   if (shard.lock.Lock() == LockResult::kOwnerDied) {
     RepairShard(ctx);
     shard.lock.MarkConsistent();

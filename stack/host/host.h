@@ -68,6 +68,8 @@ struct Context {
   Shard& shard;
   Instant now;
   WakeSet wakes;
+  // Other shards that were given something in passing and now have output: the driver flushes them after its own.
+  std::array<uint64_t, kMaxShards / 64> touched{};
 
   Counters& counters() { return shard.counters; }
   const Sysctls& sysctls() const { return host.sysctls; }

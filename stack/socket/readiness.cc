@@ -133,6 +133,15 @@ void Notify(Context& ctx, Socket& socket, uint32_t events) noexcept {
     }
 }
 
+void NoteAcceptor(Host& host, Listener& listener, uint16_t process) noexcept {
+  if (process >= kMaxProcesses) return;
+  uint16_t shard = host.processes[process].shard;
+  if (shard >= kMaxShards) return;
+  uint64_t bit = uint64_t{1} << (shard % 64);
+  auto& word = listener.acceptors[shard / 64];
+  if ((word.load(std::memory_order_relaxed) & bit) == 0) word.fetch_or(bit);
+}
+
 void Watch(Host& host, Socket& socket, WatchNode& node) noexcept {
   SimpleLock guard(host.watch_stripe(&socket));
   LinkWatcher(socket, node);
@@ -169,6 +178,7 @@ int EpollAdd(Context& ctx, EpollSet& set, Socket& socket, int fd, const epoll_ev
     ++set.item_count;
   }
   LinkWatcher(socket, *item);
+  if (Listener* listener = socket.listener; listener != nullptr) NoteAcceptor(ctx.host, *listener, set.process);
   if ((socket.ready.load() & (item->events | kAlways)) != 0) FireItem(ctx, *item);
   return 0;
 }

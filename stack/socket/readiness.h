@@ -21,6 +21,7 @@ struct Context;
 struct Host;
 struct Socket;
 struct EpollSet;
+struct Listener;
 
 // A link in a socket's watch list; guarded by the host's watch stripe of that socket.
 struct WatchNode : SlotHeader {
@@ -72,6 +73,9 @@ struct EpollSet : SlotHeader {
 
 // Tells the watchers of a socket that `events` (EPOLL bits) happened. The level must have been stored before.
 void Notify(Context& ctx, Socket& socket, uint32_t events) noexcept;
+
+// The process accepts on this listener: its shard is a good place for new connections.
+void NoteAcceptor(Host& host, Listener& listener, uint16_t process) noexcept;
 
 // Adds or removes a watcher. After Watch the caller must look at the level once more before it sleeps.
 void Watch(Host& host, Socket& socket, WatchNode& node) noexcept;

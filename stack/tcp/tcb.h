@@ -71,7 +71,9 @@ struct Connection : TupleNode {
   bool ack_now : 1 = false;            // an ACK is due with the next poll
   bool active_open : 1 = false;
   bool simultaneous : 1 = false;       // SYN_RECV reached from SYN_SENT (E10)
-  bool probe_due : 1 = false;          // window or keep-alive probe
+  bool syn_due : 1 = false;            // SYN or SYN-ACK goes out with the next poll
+  bool probe_due : 1 = false;          // zero-window probe
+  bool keepalive_due : 1 = false;      // keep-alive probe
   bool nonagle_push : 1 = false;       // send what is queued without regard to Nagle once (TCP_NODELAY set)
   bool cork_more : 1 = false;          // the last send said MSG_MORE
   bool app_limited : 1 = false;
@@ -109,11 +111,17 @@ struct Connection : TupleNode {
   Buf* rcv_head = nullptr;
   Buf* rcv_tail = nullptr;
   Buf* ofo_head = nullptr;
-  Buf* ofo_last = nullptr;             // where the last out-of-order segment went
+  Buf* ofo_tail = nullptr;
   uint32_t send_memory = 0;            // bytes of Bufs in the send queue, headers included
   uint32_t rcv_memory = 0;             // bytes charged to the receive buffer by rcv and ofo queues
   uint32_t sndbuf = 0;                 // limits as SO_SNDBUF and SO_RCVBUF show them
   uint32_t rcvbuf = 0;
+  bool sndbuf_locked : 1 = false;      // set by the program: no auto-tuning
+  bool rcvbuf_locked : 1 = false;
+  uint8_t scaling_ratio = 128;         // share of rcvbuf that may be advertised, in 1/256
+  uint8_t tos = 0;                     // of outgoing packets; copies outlive the socket
+  uint8_t ttl = 64;
+  uint32_t user_timeout_ms = 0;        // 0: none
 
   // Timestamps (RFC 7323), in ms.
   uint32_t ts_offset = 0;

@@ -1,0 +1,119 @@
+#include "stack/tcp/send_queue.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "stack/host/host.h"
+
+namespace ustcp {
+namespace {
+
+// Walks an iovec array from an offset.
+class IovecReader {
+ public:
+  IovecReader(const iovec* iov, int count, size_t skip) : iov_(iov), count_(count) {
+    while (count_ > 0 && skip >= iov_->iov_len) {
+      skip -= iov_->iov_len;
+      ++iov_;
+      --count_;
+    }
+    offset_ = skip;
+  }
+  void CopyTo(std::byte* to, size_t bytes) {
+    while (bytes > 0) {
+      size_t n = std::min(bytes, iov_->iov_len - offset_);
+      std::memcpy(to, static_cast<const std::byte*>(iov_->iov_base) + offset_, n);
+      to += n;
+      bytes -= n;
+      offset_ += n;
+      if (offset_ == iov_->iov_len) {
+        ++iov_;
+        --count_;
+        offset_ = 0;
+      }
+    }
+  }
+
+ private:
+  const iovec* iov_;
+  int count_;
+  size_t offset_;
+};
+
+// A small write in front of an idle connection gets a small Buf; with data waiting already more is likely to come, and
+// larger pieces make cheaper frames.
+BufClass ClassForAppend(const Connection& conn, size_t bytes) {
+  constexpr size_t kFrameBufFrom = 48 * 1024;
+  if (bytes >= kFrameBufFrom) return BufClass::kFrame;
+  size_t expected = std::max<size_t>(bytes, std::min<uint32_t>(QueuedBytes(conn), 8192));
+  return std::min(BufPool::ClassFor(expected), BufClass::kLarge);
+}
+
+}  // namespace
+
+size_t SendQueueRoom(const Connection& conn) noexcept {
+  uint32_t queued = QueuedBytes(conn);
+  return queued < conn.sndbuf ? conn.sndbuf - queued : 0;
+}
+
+size_t AppendToSendQueue(Context& ctx, Connection& conn, const iovec* iov, int iov_count, size_t skip,
+                         size_t limit) noexcept {
+  IovecReader reader(iov, iov_count, skip);
+  size_t done = 0;
+  while (done < limit) {
+    Buf* tail = conn.send_tail;
+    if (tail == nullptr || tail->tailroom() == 0) {
+      Buf* fresh = ctx.shard.bufs.Take(ClassForAppend(conn, limit - done));
+      if (fresh == nullptr) break;
+      fresh->seq = conn.write_end.raw();
+      if (tail != nullptr) tail->next = fresh;
+      else conn.send_head = fresh;
+      conn.send_tail = tail = fresh;
+      conn.send_memory += static_cast<uint32_t>(kBufBytes[static_cast<size_t>(fresh->buf_class)]);
+    }
+    size_t n = std::min(limit - done, tail->tailroom());
+    reader.CopyTo(tail->end(), n);
+    tail->length += static_cast<uint32_t>(n);
+    conn.write_end += static_cast<uint32_t>(n);
+    done += n;
+  }
+  return done;
+}
+
+uint32_t GatherFromSendQueue(Connection& conn, Seq seq, uint32_t length, TxFrame& frame) noexcept {
+  frame.piece_count = 0;
+  frame.payload_bytes = 0;
+  Buf* b = conn.send_cursor;
+  if (b == nullptr || Seq(b->seq).After(seq)) b = conn.send_head;
+  while (b != nullptr && (Seq(b->seq) + b->length).AtOrBefore(seq)) b = b->next;
+  while (b != nullptr && frame.payload_bytes < length && frame.piece_count < TxFrame::kMaxPieces) {
+    uint32_t skip = seq.raw() + frame.payload_bytes - b->seq;
+    uint32_t n = std::min(b->length - skip, length - frame.payload_bytes);
+    frame.pieces[frame.piece_count++] = {b->begin() + skip, n};
+    frame.payload_bytes += n;
+    if (skip + n < b->length) break;
+    conn.send_cursor = b;
+    b = b->next;
+  }
+  return frame.payload_bytes;
+}
+
+void TrimSendQueue(Context& ctx, Connection& conn) noexcept {
+  while (Buf* b = conn.send_head) {
+    uint32_t acked = conn.snd_una.raw() - b->seq;
+    if (static_cast<int32_t>(acked) <= 0) break;
+    if (acked < b->length) {
+      b->offset += acked;
+      b->length -= acked;
+      b->seq += acked;
+      break;
+    }
+    conn.send_head = b->next;
+    if (conn.send_head == nullptr) conn.send_tail = nullptr;
+    if (conn.send_cursor == b) conn.send_cursor = nullptr;
+    conn.send_memory -= static_cast<uint32_t>(kBufBytes[static_cast<size_t>(b->buf_class)]);
+    ctx.shard.bufs.Give(b);
+  }
+}
+
+}  // namespace ustcp

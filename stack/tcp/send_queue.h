@@ -1,0 +1,39 @@
+// The bytes a connection has taken from the program and that the peer has not acknowledged: a chain of Bufs, each with the
+// sequence number of its first byte, contiguous from snd_una to write_end.
+#pragma once
+
+#include <sys/uio.h>
+
+#include <cstddef>
+
+#include "stack/frame.h"
+#include "stack/tcp/tcb.h"
+
+namespace ustcp {
+
+struct Context;
+
+// Bytes queued, acknowledged or not sent yet.
+inline uint32_t QueuedBytes(const Connection& conn) { return conn.write_end.raw() - conn.snd_una.raw(); }
+// Behind everything that may ever be sent: the FIN counts.
+inline Seq SendEnd(const Connection& conn) { return conn.fin_queued ? conn.write_end + 1 : conn.write_end; }
+
+// Room in bytes below the connection's limit.
+size_t SendQueueRoom(const Connection& conn) noexcept;
+
+// Copies from the iovecs, after skipping `skip` bytes, at most `limit` bytes. Returns the number taken; less than asked
+// when memory is out.
+size_t AppendToSendQueue(Context& ctx, Connection& conn, const iovec* iov, int iov_count, size_t skip,
+                         size_t limit) noexcept;
+
+// Points frame.pieces at [seq, seq + length) and sets piece_count and payload_bytes. Returns the number of bytes gathered:
+// less than `length` when the pieces of a frame do not suffice.
+uint32_t GatherFromSendQueue(Connection& conn, Seq seq, uint32_t length, TxFrame& frame) noexcept;
+
+// Frees what lies before snd_una.
+void TrimSendQueue(Context& ctx, Connection& conn) noexcept;
+
+// Frees everything, also the records of what was sent.
+void ReleaseSendQueue(Context& ctx, Connection& conn) noexcept;
+
+}  // namespace ustcp

@@ -95,8 +95,8 @@ class TcpView {
 struct TcpHeader {
   uint16_t source_port = 0;
   uint16_t destination_port = 0;
-  Seq seq;
-  Seq ack;
+  Seq seq{};
+  Seq ack{};
   TcpFlags flags;
   uint16_t window = 0;  // unscaled
   uint16_t urgent_pointer = 0;

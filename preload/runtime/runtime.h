@@ -48,6 +48,7 @@ class Locked {
   Context& ctx() noexcept { return lock_.ctx; }
 
  private:
+  int depth_;   // entered before the lock is taken
   ShardLock lock_;
 };
 

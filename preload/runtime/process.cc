@@ -1,0 +1,216 @@
+#include "preload/runtime/process.h"
+
+#include <pthread.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cerrno>
+
+#include "io/clock.h"
+#include "io/owned_fds.h"
+#include "io/report.h"
+
+extern char** environ;
+
+namespace ustcp::runtime {
+namespace {
+
+struct ProcessState {
+  pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;   // attach, queue, leaders
+  Settings settings;
+  Member member;
+  std::atomic<Host*> host{nullptr};
+  std::atomic<Shard*> home{nullptr};
+  TapQueue queue;
+  std::atomic<uint32_t> queue_generation{0};
+  std::atomic<bool> queue_asked{false};
+  int attach_error = 0;
+  Instant attach_failed = Instant{};
+  // Threads that sleep without leading, oldest first.
+  static constexpr int kMaxFollowers = 256;
+  Waiter* followers[kMaxFollowers] = {};
+  int follower_count = 0;
+};
+
+ProcessState g_process;
+
+class ProcessLock {
+ public:
+  ProcessLock() { pthread_mutex_lock(&g_process.lock); }
+  ~ProcessLock() { pthread_mutex_unlock(&g_process.lock); }
+};
+
+uint32_t ThreadId() { return static_cast<uint32_t>(syscall(SYS_gettid)); }
+
+IoError TryAttach() {
+  if (IoError e = LoadSettings(environ, &g_process.settings)) return e;
+  return Attach(g_process.settings, environ, &g_process.member);
+}
+
+}  // namespace
+
+Instant Now() noexcept { return MonotonicNow(); }
+
+Host* AttachedHost() noexcept { return g_process.host.load(std::memory_order_acquire); }
+
+const Member* AttachedMember() noexcept { return &g_process.member; }
+
+const Settings& CurrentSettings() noexcept { return g_process.settings; }
+
+ProcessSlot* OwnProcess() noexcept {
+  Host* host = AttachedHost();
+  return host != nullptr ? &host->processes[g_process.member.process] : nullptr;
+}
+
+Host* AttachOrFail(int* error) noexcept {
+  if (Host* host = AttachedHost()) return host;
+  ProcessLock guard;
+  if (Host* host = AttachedHost()) return host;
+  // A program that tries again and again gets the errno each time, the line once, and no storm of start attempts.
+  if (g_process.attach_error != 0 && Now() - g_process.attach_failed < 1s) {
+    *error = g_process.attach_error;
+    return nullptr;
+  }
+  if (IoError e = TryAttach()) {
+    if (g_process.attach_error == 0) ReportLine("ustcp: %s", e.message);
+    g_process.attach_error = e.code;
+    g_process.attach_failed = Now();
+    *error = e.code;
+    return nullptr;
+  }
+  g_process.attach_error = 0;
+  g_process.host.store(g_process.member.host, std::memory_order_release);
+  return g_process.member.host;
+}
+
+Shard& HomeShard() noexcept {
+  if (Shard* shard = g_process.home.load(std::memory_order_acquire)) return *shard;
+  ProcessLock guard;
+  if (Shard* shard = g_process.home.load(std::memory_order_acquire)) return *shard;
+  Host& host = *AttachedHost();
+  SimpleLock host_guard(host.host_lock);
+  ProcessSlot& slot = *OwnProcess();
+  Shard* shard = slot.shard < kMaxShards ? &host.shards[slot.shard] : TakeShard(host, g_process.member.process, Now());
+  // All shards are taken: share one. Slower, and right.
+  if (shard == nullptr) shard = &host.shards[g_process.member.process % kMaxShards];
+  slot.shard = shard->index;
+  g_process.home.store(shard, std::memory_order_release);
+  return *shard;
+}
+
+QueueRef HomeQueue() noexcept {
+  if (!g_process.queue_asked.load(std::memory_order_acquire)) {
+    uint16_t shard = HomeShard().index;
+    ProcessLock guard;
+    if (!g_process.queue_asked.load(std::memory_order_acquire)) {
+      IoError e = RequestQueue(g_process.settings, environ, &g_process.member, shard, &g_process.queue);
+      if (e) {
+        ReportLine("ustcp: %s", e.message);
+        g_process.queue.fd = -1;
+      }
+      g_process.queue_asked.store(true, std::memory_order_release);
+    }
+  }
+  return g_process.queue.ref(g_process.queue_generation.load(std::memory_order_relaxed));
+}
+
+void ReopenHomeQueue() noexcept {
+  ProcessLock guard;
+  TapQueue fresh;
+  if (ReopenQueue(g_process.settings, environ, &g_process.member, g_process.home.load()->index, &fresh)) return;
+  g_process.queue = fresh;
+  g_process.queue_generation.fetch_add(1);
+}
+
+bool Leads(const ThreadState& t) noexcept {
+  return t.waiter != nullptr && HomeShard().leader_waiter.load(std::memory_order_relaxed) == t.waiter;
+}
+
+bool TakeLead(ThreadState& t) noexcept {
+  Shard& home = HomeShard();
+  Waiter* nobody = nullptr;
+  if (home.leader_waiter.compare_exchange_strong(nobody, t.waiter)) {
+    home.leader.store(static_cast<uint32_t>(t.waiter->thread_id));
+    return true;
+  }
+  return nobody == t.waiter;
+}
+
+void LeaveLead(ThreadState& t) noexcept {
+  Shard& home = HomeShard();
+  if (!Leads(t)) return;
+  home.leader.store(0);
+  home.leader_waiter.store(nullptr);
+  Waiter* next = nullptr;
+  if (g_process.follower_count > 0) {
+    ProcessLock guard;
+    if (g_process.follower_count > 0) next = g_process.followers[0];
+  }
+  if (next != nullptr) {
+    if (next->Signal()) FutexWake(next->word);
+  } else {
+    NudgeKeeper(*AttachedHost());
+  }
+}
+
+void JoinFollowers(ThreadState& t) noexcept {
+  ProcessLock guard;
+  if (g_process.follower_count < ProcessState::kMaxFollowers) g_process.followers[g_process.follower_count++] = t.waiter;
+}
+
+void LeaveFollowers(ThreadState& t) noexcept {
+  ProcessLock guard;
+  for (int i = 0; i < g_process.follower_count; ++i) {
+    if (g_process.followers[i] != t.waiter) continue;
+    for (int j = i + 1; j < g_process.follower_count; ++j) g_process.followers[j - 1] = g_process.followers[j];
+    --g_process.follower_count;
+    return;
+  }
+}
+
+void WakeByDescriptor(Waiter& w) noexcept {
+  if (w.process == g_process.member.process) {
+    uint64_t one = 1;
+    syscall(SYS_write, w.wake_descriptor, &one, sizeof one);
+    return;
+  }
+  NudgeKeeper(*AttachedHost());
+}
+
+bool IsOwnDescriptor(int fd) noexcept { return OwnedFds::Contains(fd); }
+
+bool RelocateDescriptor(int fd) noexcept {
+  if (!OwnedFds::Contains(fd)) return false;
+  ProcessLock guard;
+  int moved = OwnedFds::Relocate(fd);
+  if (moved < 0) return false;
+  if (g_process.member.arena_fd == fd) g_process.member.arena_fd = moved;
+  if (g_process.member.keeper_fd == fd) g_process.member.keeper_fd = moved;
+  if (g_process.queue.fd == fd) {
+    g_process.queue.fd = moved;
+    g_process.queue_generation.fetch_add(1);
+  }
+  return true;
+}
+
+void BeforeFork() noexcept { pthread_mutex_lock(&g_process.lock); }
+
+void AfterForkParent() noexcept { pthread_mutex_unlock(&g_process.lock); }
+
+void AfterForkChild(int process) noexcept {
+  pthread_mutex_init(&g_process.lock, nullptr);
+  Engine::AbandonInChild();
+  ForgetThread();
+  g_process.follower_count = 0;
+  g_process.home.store(nullptr);
+  g_process.queue_asked.store(false);
+  if (g_process.queue.fd >= 0) OwnedFds::Close(g_process.queue.fd);
+  g_process.queue.fd = -1;
+  g_process.queue_generation.fetch_add(1);
+  if (process < 0 || AttachedHost() == nullptr) return;
+  IoError e = AttachForked(g_process.settings, environ, &g_process.member, static_cast<uint16_t>(process));
+  if (e) ReportLine("ustcp: %s", e.message);
+}
+
+}  // namespace ustcp::runtime

@@ -1,0 +1,40 @@
+// The process's part of the runtime that its own files share: the member, the home shard, its TAP queue, and who leads.
+#pragma once
+
+#include "io/engine_types.h"
+#include "preload/runtime/runtime.h"
+#include "preload/runtime/thread.h"
+
+namespace ustcp::runtime {
+
+// The home shard's queue, fetched on first use; fd -1 when there is none (then frames come and go through others).
+QueueRef HomeQueue() noexcept;
+// After the device failed: asks for a new one.
+void ReopenHomeQueue() noexcept;
+
+// The settings the process attached with. Requires: attached.
+const Settings& CurrentSettings() noexcept;
+
+// The leader reads the queue and fires the timers of the home shard; the process's other waiters sleep. True when the
+// calling thread leads (now or already).
+bool TakeLead(ThreadState& t) noexcept;
+// Gives it up; another sleeping thread of the process is woken to take it.
+void LeaveLead(ThreadState& t) noexcept;
+bool Leads(const ThreadState& t) noexcept;
+// A thread that sleeps without leading must be known, so that it can be told to lead.
+void JoinFollowers(ThreadState& t) noexcept;
+void LeaveFollowers(ThreadState& t) noexcept;
+
+// One turn on the home shard: sends what is due, takes what has arrived, fires timers. With `flush_answers` also sends
+// what that made due; otherwise it waits for the next turn.
+void Turn(ThreadState& t, bool flush_answers) noexcept;
+// Sends everything due in a shard whose lock ctx holds.
+void Flush(ThreadState& t, Context& ctx) noexcept;
+// After unlocking: wakes sleepers, flushes other shards that the turn touched, looks into mailboxes filled meanwhile.
+void AfterUnlock(ThreadState& t, Context& ctx) noexcept;
+// Wakes a sleeper whose Waiter says kDescriptor: in this process by a write, elsewhere through the keeper.
+void WakeByDescriptor(Waiter& w) noexcept;
+// The next deadline of the home shard as of the last turn.
+Instant HomeDeadline() noexcept;
+
+}  // namespace ustcp::runtime

@@ -1,0 +1,102 @@
+#include "preload/runtime/thread.h"
+
+#include <pthread.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <new>
+
+#include "preload/runtime/process.h"
+
+namespace ustcp::runtime {
+namespace {
+
+thread_local ThreadState t_state;
+pthread_key_t g_exit_key;
+pthread_once_t g_exit_once = PTHREAD_ONCE_INIT;
+
+void FreeBatch(ThreadState& t) {
+  if (t.batch != nullptr) munmap(t.batch, sizeof(TxBatch));
+  t.batch = nullptr;
+}
+
+// Thread exit: everything in the arena that only this thread used goes back.
+void OnThreadExit(void*) {
+  ThreadState& t = t_state;
+  if (Host* host = AttachedHost(); host != nullptr && t.waiter != nullptr) {
+    LeaveLead(t);
+    ShardLock lock(*host, HomeShard(), Now());
+    if (t.engine != nullptr) {
+      QueueRef queue = HomeQueue();
+      if (queue.fd >= 0) t.engine->ReleaseQueue(queue, lock.ctx.shard.bufs);
+    }
+    lock.ctx.shard.waiters.Give(t.waiter);
+    if (t.entry != nullptr) lock.ctx.shard.wait_entries.Give(t.entry);
+  }
+  if (t.engine != nullptr) Engine::Destroy(t.engine);
+  FreeBatch(t);
+  t = ThreadState{};
+}
+
+void MakeExitKey() { pthread_key_create(&g_exit_key, OnThreadExit); }
+
+EngineOptions OptionsFor(EngineKind kind) {
+  EngineOptions options;
+  options.kind = kind;
+  options.owner_tag = AttachedMember()->process;
+  return options;
+}
+
+}  // namespace
+
+ThreadState& CurrentThread() noexcept { return t_state; }
+
+bool PrepareToSend(ThreadState& t) noexcept {
+  if (t.batch == nullptr) {
+    void* memory = mmap(nullptr, sizeof(TxBatch), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED) return false;
+    t.batch = new (memory) TxBatch;
+    pthread_once(&g_exit_once, MakeExitKey);
+    pthread_setspecific(g_exit_key, &t);
+  }
+  if (t.engine == nullptr) t.engine = Engine::Create(OptionsFor(EngineKind::kPlain));
+  return t.engine != nullptr;
+}
+
+bool PrepareToWait(ThreadState& t) noexcept {
+  if (!t.engine_waits) {
+    auto kind = static_cast<EngineKind>(AttachedHost()->config.engine);
+    if (kind != EngineKind::kPlain) {
+      Engine* better = Engine::Create(OptionsFor(kind));
+      if (better == nullptr && t.engine == nullptr) return false;
+      if (better != nullptr) {
+        if (t.engine != nullptr) Engine::Destroy(t.engine);
+        t.engine = better;
+      }
+    }
+    t.engine_waits = true;
+  }
+  if (!PrepareToSend(t)) return false;
+  if (t.waiter == nullptr) {
+    ShardLock lock(*AttachedHost(), HomeShard(), Now());
+    t.waiter = lock.ctx.shard.waiters.Take();
+    t.entry = lock.ctx.shard.wait_entries.Take();
+    if (t.waiter == nullptr || t.entry == nullptr) return false;
+    t.waiter->process = AttachedMember()->process;
+    t.waiter->thread_id = static_cast<int32_t>(syscall(SYS_gettid));
+    int fd = t.engine->wake_fd();
+    t.waiter->mode = fd >= 0 ? Waiter::kDescriptor : Waiter::kFutex;
+    t.waiter->wake_descriptor = fd;
+    t.entry->waiter = t.waiter;
+  }
+  return true;
+}
+
+void ForgetThread() noexcept {
+  ThreadState& t = t_state;
+  FreeBatch(t);
+  t = ThreadState{};
+}
+
+}  // namespace ustcp::runtime

@@ -1,0 +1,30 @@
+// What a thread needs to drive and to sleep: its engine and its place in the arena. Made on first use, taken down at thread
+// exit, forgotten in the child of a fork.
+#pragma once
+
+#include "io/engine.h"
+#include "stack/host/host.h"
+
+namespace ustcp::runtime {
+
+struct ThreadState {
+  Engine* engine = nullptr;
+  bool engine_waits = false;       // made for waiting (a ring where possible), not only for sending
+  bool handing_out = false;        // working through several events of one wait: sends may be collected
+  uint16_t lock_depth = 0;         // arena locks held
+  Waiter* waiter = nullptr;
+  WaitEntry* entry = nullptr;      // for the calls that wait for one socket
+  TxBatch* batch = nullptr;
+};
+
+// The calling thread's; never null.
+ThreadState& CurrentThread() noexcept;
+
+// Makes what is missing. False when memory or descriptors ran out. `to_wait`: the thread is going to sleep on a queue.
+bool PrepareToSend(ThreadState& t) noexcept;
+bool PrepareToWait(ThreadState& t) noexcept;
+
+// The child of a fork starts without any of it.
+void ForgetThread() noexcept;
+
+}  // namespace ustcp::runtime

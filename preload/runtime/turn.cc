@@ -1,0 +1,120 @@
+#include <algorithm>
+#include <cerrno>
+
+#include "io/clock.h"
+#include "preload/runtime/process.h"
+#include "stack/stack.h"
+
+namespace ustcp::runtime {
+
+void (*g_after_unlock)() noexcept = nullptr;
+
+namespace {
+
+// Frames of one turn: enough to keep batches large, few enough that a program gets its events in time.
+constexpr uint32_t kFramesPerTurn = 128;
+
+void WakeSleeper(Waiter& w) {
+  FutexWake(w.word);
+  // A sleeper without FUTEX_WAIT in its ring waits on a descriptor: reachable from its own process only, and through the
+  // keeper from others.
+  if (w.mode == Waiter::kDescriptor) WakeByDescriptor(w);
+}
+
+}  // namespace
+
+bool InsideStack() noexcept { return CurrentThread().lock_depth != 0; }
+
+void Flush(ThreadState& t, Context& ctx) noexcept {
+  if (!HasOutput(ctx.shard) || !PrepareToSend(t)) return;
+  QueueRef queue = HomeQueue();
+  bool more = true;
+  while (more) {
+    more = PollTransmit(ctx, *t.batch);
+    if (t.batch->count > 0 && queue.fd >= 0) t.engine->Transmit(queue, *t.batch);
+    ReleaseTransmitted(ctx, *t.batch);
+  }
+}
+
+void AfterUnlock(ThreadState& t, Context& ctx) noexcept {
+  ctx.wakes.Flush(WakeSleeper);
+  for (size_t word = 0; word < ctx.touched.size(); ++word)
+    while (ctx.touched[word] != 0) {
+      int bit = std::countr_zero(ctx.touched[word]);
+      ctx.touched[word] &= ctx.touched[word] - 1;
+      Shard& shard = ctx.host.shards[word * 64 + static_cast<size_t>(bit)];
+      if (&shard == &ctx.shard) continue;
+      ShardLock lock(ctx.host, shard, ctx.now);
+      Flush(t, lock.ctx);
+      lock.Unlock();
+      lock.ctx.wakes.Flush(WakeSleeper);
+    }
+  // Somebody may have put a frame into the mailbox after we looked and before we unlocked.
+  while (!ctx.shard.mailbox.empty() || ctx.shard.closing.load(std::memory_order_relaxed) != nullptr) {
+    ShardLock lock(ctx.host, ctx.shard, MonotonicNow());
+    DrainMailbox(lock.ctx);
+    Flush(t, lock.ctx);
+    lock.Unlock();
+    lock.ctx.wakes.Flush(WakeSleeper);
+  }
+}
+
+Instant HomeDeadline() noexcept { return InstantFromNanos(HomeShard().next_deadline_ns.load(std::memory_order_relaxed)); }
+
+void Turn(ThreadState& t, bool flush_answers) noexcept {
+  Host& host = *AttachedHost();
+  Shard& home = HomeShard();
+  QueueRef queue = HomeQueue();
+  ++t.lock_depth;
+  {
+    ShardLock lock(host, home, MonotonicNow());
+    Context& ctx = lock.ctx;
+    Flush(t, ctx);
+    DrainMailbox(ctx);
+    if (queue.fd >= 0) {
+      auto sink = [&ctx](RxFrame& frame) { OnFrame(ctx, frame); };
+      ReceiveResult received = t.engine->Receive(queue, home.bufs, sink, kFramesPerTurn);
+      if (received.error != 0) ReopenHomeQueue();
+    }
+    if (NextDeadline(ctx) <= ctx.now) OnDeadline(ctx);
+    if (flush_answers) Flush(t, ctx);
+    home.next_deadline_ns.store(NanosOf(NextDeadline(ctx)), std::memory_order_relaxed);
+    home.last_turn_ns.store(NanosOf(ctx.now), std::memory_order_relaxed);
+    home.turns.fetch_add(1, std::memory_order_relaxed);
+    lock.Unlock();
+    AfterUnlock(t, ctx);
+  }
+  --t.lock_depth;
+  if (t.lock_depth == 0 && g_after_unlock != nullptr) g_after_unlock();
+}
+
+Locked::Locked(Socket& socket) noexcept : Locked(AttachedHost()->shard(socket)) {}
+
+Locked::Locked(Shard& shard) noexcept
+    : depth_((++CurrentThread().lock_depth, 0)), lock_(*AttachedHost(), shard, MonotonicNow()) {
+  (void)depth_;
+}
+
+Locked::~Locked() {
+  ThreadState& t = CurrentThread();
+  Context& ctx = lock_.ctx;
+  if (HasOutput(ctx.shard) && !(t.handing_out && &ctx.shard == &HomeShard())) Flush(t, ctx);
+  Instant next = NextDeadline(ctx);
+  bool earlier = NanosOf(next) < ctx.shard.next_deadline_ns.load(std::memory_order_relaxed);
+  ctx.shard.next_deadline_ns.store(NanosOf(next), std::memory_order_relaxed);
+  // Whoever sleeps on this shard has to get up earlier now.
+  if (earlier) {
+    Waiter* leader = ctx.shard.leader_waiter.load();
+    if (leader != nullptr && leader != t.waiter) {
+      if (leader->Signal()) ctx.wakes.Add(*leader);
+    } else if (leader == nullptr) {
+      NudgeKeeper(ctx.host);
+    }
+  }
+  lock_.Unlock();
+  AfterUnlock(t, ctx);
+  --t.lock_depth;
+  if (t.lock_depth == 0 && g_after_unlock != nullptr) g_after_unlock();
+}
+
+}  // namespace ustcp::runtime

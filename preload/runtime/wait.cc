@@ -1,0 +1,293 @@
+// Sleeping. Every wait follows the same steps: take the lead of the home shard if it is free, make a turn, look, announce
+// the sleep, look again, sleep on everything at once. Whoever does not lead sleeps on its word only and is woken for its
+// socket, or to take the lead over.
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <cerrno>
+
+#include "io/clock.h"
+#include "preload/real.h"
+#include "preload/runtime/process.h"
+#include "stack/stack.h"
+
+namespace ustcp::runtime {
+namespace {
+
+constexpr uint32_t kAlways = EPOLLERR | EPOLLHUP;
+
+// What a wait ends with.
+enum class Sleep { kLook, kTimeout, kInterrupted };
+
+// Holds the lead, or a place among the followers, for the length of one wait.
+class Seat {
+ public:
+  explicit Seat(ThreadState& t) : t_(t) {}
+  ~Seat() {
+    if (following_) LeaveFollowers(t_);
+    LeaveLead(t_);
+  }
+  // True when the thread leads.
+  bool Take() {
+    if (!TakeLead(t_)) return false;
+    if (following_) LeaveFollowers(t_);
+    following_ = false;
+    return true;
+  }
+  void Follow() {
+    if (following_) return;
+    JoinFollowers(t_);
+    following_ = true;
+  }
+
+ private:
+  ThreadState& t_;
+  bool following_ = false;
+};
+
+// `ready` is asked once more after the sleep was announced.
+template <typename Ready>
+Sleep SleepUnless(ThreadState& t, Seat& seat, Ready&& ready, std::span<WaitPoll> polls, Instant deadline,
+                  const sigset_t* mask) {
+  Waiter& w = *t.waiter;
+  uint32_t word = w.word.load();
+  bool leads = seat.Take();
+  if (!leads) seat.Follow();
+  w.state.store(Waiter::kAsleep);
+  if (ready() || w.word.load() != word) {
+    w.state.store(Waiter::kAwake);
+    return Sleep::kLook;
+  }
+  // The last follower must not sleep while nobody leads: look at the lead after having joined.
+  if (!leads && seat.Take()) leads = true;
+  QueueRef queue = leads ? HomeQueue() : QueueRef{};
+  WaitRequest request;
+  if (queue.fd >= 0) request.queues = {&queue, 1};
+  request.polls = polls;
+  request.futex = &w.word;
+  request.futex_expected = word;
+  request.futex_owned = true;
+  request.deadline = leads ? std::min(deadline, HomeDeadline()) : deadline;
+  request.signal_mask = mask;
+  if (leads) request.spin = Duration{int64_t{AttachedHost()->config.busy_poll_us} * 1000};
+  WaitResult result = t.engine->Wait(request);
+  w.state.store(Waiter::kAwake);
+  if (result.interrupted) return Sleep::kInterrupted;
+  return MonotonicNow() >= deadline ? Sleep::kTimeout : Sleep::kLook;
+}
+
+// One turn if this thread may lead; otherwise only its own unsent data leaves.
+void DriveOrFlush(ThreadState& t, Seat& seat) {
+  t.handing_out = false;
+  if (seat.Take()) {
+    Turn(t, false);
+    return;
+  }
+  Shard& home = HomeShard();
+  if (HasOutput(home)) Locked flush(home);
+}
+
+void FlushHome() {
+  Shard& home = HomeShard();
+  if (HasOutput(home)) Locked flush(home);
+}
+
+class Watching {
+ public:
+  Watching(Host& host, Socket& s, WaitEntry& entry, uint32_t events, bool exclusive) : host_(host), entry_(entry) {
+    entry.watch_kind = WatchNode::kWaitEntry;
+    entry.events = events;
+    entry.exclusive = exclusive;
+    entry.process = AttachedMember()->process;
+    Watch(host, s, entry);
+  }
+  ~Watching() { Unwatch(host_, entry_); }
+
+ private:
+  Host& host_;
+  WaitEntry& entry_;
+};
+
+}  // namespace
+
+int WaitSocket(Socket& socket, uint32_t events, Instant deadline) noexcept {
+  ThreadState& t = CurrentThread();
+  if (!PrepareToWait(t)) return ENOMEM;
+  Host& host = *AttachedHost();
+  bool listening = socket.state == SocketState::kListening;
+  if (listening && socket.listener != nullptr) NoteAcceptor(host, *socket.listener, AttachedMember()->process);
+  auto ready = [&] { return (socket.ready.load() & (events | kAlways)) != 0; };
+  Seat seat(t);
+  DriveOrFlush(t, seat);
+  if (ready()) return 0;
+  Watching watching(host, socket, *t.entry, events | kAlways, listening);
+  for (;;) {
+    FlushHome();
+    Sleep why = SleepUnless(t, seat, ready, {}, deadline, nullptr);
+    DriveOrFlush(t, seat);
+    if (ready()) return 0;
+    if (why == Sleep::kInterrupted) return EINTR;
+    if (why == Sleep::kTimeout) return EAGAIN;
+  }
+}
+
+namespace {
+
+// The entries of one poll(): taken from the home shard, linked, and given back together.
+class ManyWatches {
+ public:
+  ManyWatches(Host& host, Waiter& waiter) : host_(host), waiter_(waiter) {}
+  bool Add(std::span<const PollMember> members) {
+    ShardLock lock(host_, HomeShard(), MonotonicNow());
+    for (const PollMember& m : members) {
+      WaitEntry* entry = lock.ctx.shard.wait_entries.Take();
+      if (entry == nullptr) return false;
+      entry->waiter = &waiter_;
+      entry->events = m.events | kAlways;
+      entry->process = AttachedMember()->process;
+      entry->next_of_waiter = first_;
+      first_ = entry;
+      Watch(host_, *m.socket, *entry);
+    }
+    return true;
+  }
+  ~ManyWatches() {
+    if (first_ == nullptr) return;
+    ShardLock lock(host_, HomeShard(), MonotonicNow());
+    while (first_ != nullptr) {
+      WaitEntry* next = first_->next_of_waiter;
+      Unwatch(host_, *first_);
+      lock.ctx.shard.wait_entries.Give(first_);
+      first_ = next;
+    }
+  }
+
+ private:
+  Host& host_;
+  Waiter& waiter_;
+  WaitEntry* first_ = nullptr;
+};
+
+// Kernel descriptors of one poll() as the engine takes them; a small array on the stack, mapped memory for many.
+class PollArray {
+ public:
+  explicit PollArray(std::span<pollfd> from) : from_(from) {
+    if (from.size() > kInline) {
+      void* memory = mmap(nullptr, Bytes(), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+      polls_ = memory == MAP_FAILED ? nullptr : static_cast<WaitPoll*>(memory);
+    }
+    if (polls_ == nullptr) return;
+    for (size_t i = 0; i < from.size(); ++i) polls_[i] = WaitPoll{from[i].fd, from[i].events, 0, 0};
+  }
+  ~PollArray() {
+    if (polls_ != inline_ && polls_ != nullptr) munmap(polls_, Bytes());
+  }
+  bool ok() const { return polls_ != nullptr; }
+  std::span<WaitPoll> span() { return {polls_, from_.size()}; }
+
+ private:
+  static constexpr size_t kInline = 64;
+  size_t Bytes() const { return from_.size() * sizeof(WaitPoll); }
+  std::span<pollfd> from_;
+  WaitPoll inline_[kInline];
+  WaitPoll* polls_ = inline_;
+};
+
+// What the kernel's descriptors show right now.
+int LookAtKernel(std::span<pollfd> kernel) {
+  if (kernel.empty()) return 0;
+  timespec zero{};
+  return real::ppoll(kernel.data(), kernel.size(), &zero, nullptr);
+}
+
+}  // namespace
+
+int WaitMany(std::span<const PollMember> members, std::span<pollfd> kernel, Instant deadline,
+             const sigset_t* mask) noexcept {
+  ThreadState& t = CurrentThread();
+  if (!PrepareToWait(t)) return ENOMEM;
+  Host& host = *AttachedHost();
+  auto ready = [&] {
+    return std::any_of(members.begin(), members.end(),
+                       [](const PollMember& m) { return (m.socket->ready.load() & (m.events | kAlways)) != 0; });
+  };
+  for (const PollMember& m : members)
+    if (Listener* l = m.socket->listener; l != nullptr) NoteAcceptor(host, *l, AttachedMember()->process);
+  Seat seat(t);
+  DriveOrFlush(t, seat);
+  bool sockets_ready = ready();
+  int kernel_ready = LookAtKernel(kernel);
+  if (kernel_ready < 0) return errno;
+  auto finish = [&] {
+    t.handing_out = std::count_if(members.begin(), members.end(), [](const PollMember& m) {
+                      return (m.socket->ready.load() & (m.events | kAlways)) != 0;
+                    }) > 1;
+    return 0;
+  };
+  if (sockets_ready || kernel_ready > 0) return finish();
+  if (MonotonicNow() >= deadline) {
+    FlushHome();
+    return EAGAIN;
+  }
+  ManyWatches watches(host, *t.waiter);
+  if (!watches.Add(members)) return ENOMEM;
+  PollArray polls(kernel);
+  if (!polls.ok()) return ENOMEM;
+  for (;;) {
+    FlushHome();
+    Sleep why = SleepUnless(t, seat, ready, polls.span(), deadline, mask);
+    DriveOrFlush(t, seat);
+    kernel_ready = LookAtKernel(kernel);
+    if (kernel_ready < 0) return errno;
+    if (ready() || kernel_ready > 0) return finish();
+    if (why == Sleep::kInterrupted) return EINTR;
+    if (why == Sleep::kTimeout) return EAGAIN;
+  }
+}
+
+int WaitEpoll(EpollSet& set, int real_epfd, bool has_kernel_members, epoll_event* events, int max, Instant deadline,
+              const sigset_t* mask) noexcept {
+  ThreadState& t = CurrentThread();
+  if (!PrepareToWait(t)) return -ENOMEM;
+  auto ready = [&set] { return set.ready_count.load() != 0; };
+  // The kernel's members get their share even when our own fill the array: they are asked first every other time.
+  static thread_local bool kernel_first = false;
+  auto collect = [&]() -> int {
+    int count = 0;
+    kernel_first = !kernel_first;
+    for (bool kernel : {kernel_first, !kernel_first}) {
+      if (count == max) break;
+      if (!kernel) {
+        count += EpollCollect(set, events + count, max - count);
+      } else if (has_kernel_members) {
+        int n = real::epoll_wait(real_epfd, events + count, max - count, 0);
+        if (n > 0) count += n;
+      }
+    }
+    return count;
+  };
+  WaitPoll poll{real_epfd, POLLIN, 0, 0};
+  std::span<WaitPoll> polls;
+  if (has_kernel_members) polls = {&poll, 1};
+  Seat seat(t);
+  bool interrupted = false, timed_out = false;
+  for (;;) {
+    EpollSleep(set, *t.waiter);   // a turn of ours may make members ready: an exclusive event is then ours to take
+    DriveOrFlush(t, seat);
+    int count = collect();
+    if (count > 0 || interrupted || timed_out || MonotonicNow() >= deadline) {
+      EpollWake(set, *t.waiter);
+      if (count == 0) FlushHome();
+      t.handing_out = count > 1;
+      if (count > 0) return count;
+      return interrupted ? -EINTR : 0;
+    }
+    FlushHome();
+    EpollSleep(set, *t.waiter);
+    Sleep why = SleepUnless(t, seat, ready, polls, deadline, mask);
+    interrupted = why == Sleep::kInterrupted;
+    timed_out = why == Sleep::kTimeout;
+  }
+}
+
+}  // namespace ustcp::runtime

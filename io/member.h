@@ -8,6 +8,7 @@
 // OwnedFds as kShared.
 #pragma once
 
+#include <array>
 #include <cstdint>
 
 #include "io/config.h"
@@ -15,6 +16,8 @@
 #include "stack/host/host.h"
 
 namespace ustcp {
+
+inline constexpr int kMaxMemberQueues = 16;
 
 struct Member {
   Host* host = nullptr;         // null: not attached. Mapped at kArenaBase.
@@ -24,6 +27,12 @@ struct Member {
   int keeper_fd = -1;           // connection to the keeper; -1 when it was lost (the next request makes a new one)
   uint64_t arena_bytes = 0;
   uint64_t arena_inode = 0;     // of the memfd: how another keeper's arena is told from ours
+  char socket_path[kMaxSettingPath] = {};   // fixed by the first attach: the user id may change later
+  struct Queue {
+    uint16_t shard = 0;
+    int fd = -1;
+  };
+  std::array<Queue, kMaxMemberQueues> queues{};   // what RequestQueue gave, offered to the next keeper; fd -1: free
 };
 
 // Attaches to settings.host.name, starting its keeper when none answers. Idempotent. On success the process has a live
@@ -47,9 +56,8 @@ IoError RegisterWakeDescriptor(const Settings& settings, const char* const* envi
                                int fd) noexcept;
 
 // In a child of fork, whose parent prepared slot `process` (state kForking): drops the parent's connection, takes the
-// slot over (kLive) and connects anew. The mapping was inherited.
-IoError AttachForked(const Settings& settings, const char* const* environment, Member* member,
-                     uint16_t process) noexcept;
+// slot over (kLive) and tells the keeper to watch it. The mapping was inherited; a connection is made by the first request.
+void AttachForked(Member* member, uint16_t process) noexcept;
 
 // True while the keeper's connection stands: one cheap system call. False: call EnsureKeeper.
 bool KeeperAlive(const Member& member) noexcept;
@@ -57,9 +65,10 @@ bool KeeperAlive(const Member& member) noexcept;
 // Reconnects, or starts a new keeper that adopts the arena. Nothing is lost when it fails; try again later.
 IoError EnsureKeeper(const Settings& settings, const char* const* environment, Member* member) noexcept;
 
-// Maps an arena read-only for tools that look (ss, nstat). member->process is kNoProcess; Never starts a keeper.
+// Maps an arena read-only for tools that look (ss, nstat). member->process is kNoProcess. Never starts a keeper.
 inline constexpr uint16_t kNoProcess = 0xffff;
-IoError Observe(const Settings& settings, const char* const* environment, Member* member, bool writable = false) noexcept;
+IoError Observe(const Settings& settings, const char* const* environment, Member* member,
+                bool writable = false) noexcept;
 // Unmaps and closes what Observe opened.
 void EndObserve(Member* member) noexcept;
 
@@ -71,7 +80,7 @@ uint16_t TakeProcessSlot(Host& host, int32_t pid, uint64_t start_time, uint32_t 
 uint64_t ProcessStartTime(int32_t pid) noexcept;
 
 // Wakes the keeper when it sleeps; to be called after leaving a shard without a driver, and after changes to the process
-// table. Cheap when it is awake.
+// table. Costs no system call while it is awake.
 void NudgeKeeper(Host& host) noexcept;
 
 }  // namespace ustcp

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "stack/host/host.h"
+#include "stack/tcp/recovery/env.h"
 
 namespace ustcp {
 namespace {
@@ -65,7 +66,7 @@ size_t AppendToSendQueue(Context& ctx, Connection& conn, const iovec* iov, int i
     if (tail == nullptr || tail->tailroom() == 0) {
       Buf* fresh = ctx.shard.bufs.Take(ClassForAppend(conn, limit - done));
       if (fresh == nullptr) break;
-      fresh->seq = conn.write_end.raw();
+      fresh->seq = conn.snd.write_end.raw();
       if (tail != nullptr) tail->next = fresh;
       else conn.send_head = fresh;
       conn.send_tail = tail = fresh;
@@ -74,7 +75,7 @@ size_t AppendToSendQueue(Context& ctx, Connection& conn, const iovec* iov, int i
     size_t n = std::min(limit - done, tail->tailroom());
     reader.CopyTo(tail->end(), n);
     tail->length += static_cast<uint32_t>(n);
-    conn.write_end += static_cast<uint32_t>(n);
+    conn.snd.write_end += static_cast<uint32_t>(n);
     done += n;
   }
   return done;
@@ -100,7 +101,7 @@ uint32_t GatherFromSendQueue(Connection& conn, Seq seq, uint32_t length, TxFrame
 
 void TrimSendQueue(Context& ctx, Connection& conn) noexcept {
   while (Buf* b = conn.send_head) {
-    uint32_t acked = conn.snd_una.raw() - b->seq;
+    uint32_t acked = conn.snd.snd_una.raw() - b->seq;
     if (static_cast<int32_t>(acked) <= 0) break;
     if (acked < b->length) {
       b->offset += acked;
@@ -114,6 +115,13 @@ void TrimSendQueue(Context& ctx, Connection& conn) noexcept {
     conn.send_memory -= static_cast<uint32_t>(kBufBytes[static_cast<size_t>(b->buf_class)]);
     ctx.shard.bufs.Give(b);
   }
+}
+
+void ReleaseSendQueue(Context& ctx, Connection& conn) noexcept {
+  ReleaseSender(EnvOf(ctx), conn.snd);
+  ctx.shard.bufs.GiveChain(conn.send_head);
+  conn.send_head = conn.send_tail = conn.send_cursor = nullptr;
+  conn.send_memory = 0;
 }
 
 }  // namespace ustcp

@@ -14,9 +14,9 @@ namespace ustcp {
 struct Context;
 
 // Bytes queued, acknowledged or not sent yet.
-inline uint32_t QueuedBytes(const Connection& conn) { return conn.write_end.raw() - conn.snd_una.raw(); }
-// Behind everything that may ever be sent: the FIN counts.
-inline Seq SendEnd(const Connection& conn) { return conn.fin_queued ? conn.write_end + 1 : conn.write_end; }
+inline uint32_t QueuedBytes(const Connection& conn) { return conn.snd.write_end.raw() - conn.snd.snd_una.raw(); }
+// Behind everything that will be sent: the FIN counts.
+inline Seq SendEnd(const Connection& conn) { return conn.snd.fin_queued ? conn.snd.write_end + 1 : conn.snd.write_end; }
 
 // Room in bytes below the connection's limit.
 size_t SendQueueRoom(const Connection& conn) noexcept;

@@ -6,6 +6,8 @@
 //        |  in flight       |  may be sent         |  must wait           |
 //        [ ---- send queue: bufs from send_head, first byte is snd_una --- ) + FIN when fin_queued
 //
+// (in `snd`, which also has the records of what is in flight)
+//
 // Receive sequence space:
 //
 //     copied       rcv_nxt                              rcv_nxt + window
@@ -22,6 +24,7 @@
 #include "stack/mem/buf.h"
 #include "stack/net/ip.h"
 #include "stack/socket/socket_options.h"
+#include "stack/tcp/recovery/sender.h"
 #include "stack/tcp/seq.h"
 #include "stack/time/timer_wheel.h"
 
@@ -35,21 +38,6 @@ enum class TcpState : uint8_t {
   kEstablished = 1, kSynSent, kSynRecv, kFinWait1, kFinWait2, kTimeWait, kClosed, kCloseWait, kLastAck, kListen, kClosing,
 };
 
-struct TxSegment : SlotHeader {
-  static constexpr SlotKind kSlotKind = SlotKind::kTxSegment;
-  TxSegment* next = nullptr;
-  TxSegment* prev = nullptr;
-};
-
-// What the one transmit timer of a connection stands for; as in Linux these exclude each other.
-enum class XmitTimer : uint8_t {
-  kNone,
-  kRetransmit,   // RFC 6298; also SYN
-  kLossProbe,    // RFC 8985 7
-  kReorder,      // RFC 8985 6.3
-  kPersist,      // zero-window probe, RFC 9293 3.8.6.1
-};
-
 // What the slow timer of a connection stands for.
 enum class SlowTimer : uint8_t { kNone, kKeepalive, kFinWait2, kOrphan };
 
@@ -61,34 +49,22 @@ struct Connection : TupleNode {
   bool tx_listed = false;
   uint8_t snd_wscale = 0;              // the peer's shift: scales the windows it advertises
   uint8_t rcv_wscale = 0;              // ours
-  bool sack_ok : 1 = false;
-  bool timestamps_ok : 1 = false;
   bool wscale_ok : 1 = false;
-  bool fin_queued : 1 = false;         // our FIN has the sequence number write_end; snd_nxt > write_end: it was sent
   bool fin_received : 1 = false;       // the peer's FIN is in order: rcv_nxt includes it
   bool shut_rd : 1 = false;            // shutdown(SHUT_RD) or closed by the program
   bool orphan : 1 = false;             // no socket any more
   bool ack_now : 1 = false;            // an ACK is due with the next poll
   bool active_open : 1 = false;
   bool simultaneous : 1 = false;       // SYN_RECV reached from SYN_SENT (E10)
-  bool syn_due : 1 = false;            // SYN or SYN-ACK goes out with the next poll
-  bool probe_due : 1 = false;          // zero-window probe
-  bool keepalive_due : 1 = false;      // keep-alive probe
+  bool wakeup_due : 1 = false;         // a window or keep-alive probe goes out with the next poll
+  bool probe_is_keepalive : 1 = false;
   bool nonagle_push : 1 = false;       // send what is queued without regard to Nagle once (TCP_NODELAY set)
   bool cork_more : 1 = false;          // the last send said MSG_MORE
-  bool app_limited : 1 = false;
-  bool cwnd_limited : 1 = false;       // the last run of output stopped at cwnd
   Socket* socket = nullptr;            // null for orphans
   Connection* tx_next = nullptr;       // shard's transmit list
 
-  // Send sequence variables.
-  Seq snd_una;
-  Seq snd_nxt;
-  Seq write_end;                       // behind the last queued byte; our FIN's number when fin_queued
+  // Send sequence variables beside those in `snd`.
   Seq snd_wl1;                         // SEG.SEQ of the last window update
-  uint32_t snd_wnd = 0;                // in bytes, scaled
-  uint32_t max_window = 0;             // largest snd_wnd seen
-  uint16_t mss = 536;                  // payload bytes per segment with the usual options (timestamps) taken off
   uint16_t peer_mss = 536;             // the peer's MSS option, lowered by TCP_MAXSEG
   uint16_t advmss = 1460;              // the MSS option we send
   uint16_t rcv_mss = 536;              // estimate of the peer's segment size (delayed ACK)
@@ -104,8 +80,10 @@ struct Connection : TupleNode {
   Seq iss;
   Seq irs;
 
+  Sender snd;                          // what was sent, and what to send again (recovery/sender.h)
+
   // Queues.
-  Buf* send_head = nullptr;
+  Buf* send_head = nullptr;            // first byte: snd.snd_una
   Buf* send_tail = nullptr;
   Buf* send_cursor = nullptr;          // the buf that holds snd_nxt, or null: search from send_head
   Buf* rcv_head = nullptr;
@@ -144,7 +122,6 @@ struct Connection : TupleNode {
   bool dsack = false;                  // duplicate_sack goes out with the next ACK
   uint8_t compressed_acks = 0;
   Instant last_received = Instant{};   // any data (Linux: lrcvtime)
-  Instant last_sent = Instant{};       // data (lsndtime)
   Instant last_ack_received = Instant{};
   SeqRange sack_blocks[4];             // out-of-order ranges, most recent first
   SeqRange duplicate_sack;
@@ -159,18 +136,13 @@ struct Connection : TupleNode {
   Instant rcv_rtt_time = Instant{};
   uint32_t rcv_rtt_us = 0;             // times 8
 
-  // Timers: `timer` holds the earliest of the three deadlines, or an earlier instant that has passed its use.
+  // Timers: `timer` holds the earliest of snd.xmit_deadline and these, or an earlier instant of no use any more.
   TimerNode timer;
-  Instant xmit_deadline = kNever;
   Instant delack_deadline = kNever;
   Instant slow_deadline = kNever;
-  XmitTimer xmit_timer = XmitTimer::kNone;
   SlowTimer slow_timer = SlowTimer::kNone;
-  uint8_t retransmits = 0;             // consecutive, without progress (icsk_retransmits)
-  uint8_t backoff = 0;
+  uint8_t probe_backoff = 0;           // doublings of the persist timer
   uint8_t probes_out = 0;              // unanswered window or keep-alive probes
-  uint8_t syn_total = 0;               // SYNs sent
-  Instant first_retransmit = Instant{};  // of the run of retransmits (retrans_stamp)
   Instant first_probe = Instant{};
   Instant last_oow_ack = Instant{};    // rate limit of answers to invalid segments
 
@@ -182,15 +154,10 @@ struct Connection : TupleNode {
   int32_t linger2_s = 0;
 
   // tcp_info
-  uint64_t bytes_sent = 0;
-  uint64_t bytes_retransmitted = 0;
-  uint64_t bytes_acked = 0;
   uint64_t bytes_received = 0;
   uint32_t segs_out = 0;
   uint32_t segs_in = 0;
-  uint32_t data_segs_out = 0;
   uint32_t data_segs_in = 0;
-  uint32_t total_retransmits = 0;
 
   BindNode bind;
   Path path;

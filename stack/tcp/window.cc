@@ -9,7 +9,6 @@
 namespace ustcp {
 namespace {
 
-constexpr uint32_t kInitialCwnd = 10;
 constexpr uint32_t kMaxUnscaledWindow = 65535;
 // Share of buffer memory that full-sized segments put to use, known once some have arrived.
 constexpr uint8_t kFullSegmentRatio = 192;
@@ -189,7 +188,7 @@ void GrowWindow(Connection& conn, const Segment& seg) noexcept {
   if (bound <= conn.rcv_ssthresh) return;
   uint32_t step = std::max<uint32_t>(2u * conn.advmss, 2 * seg.length());
   conn.rcv_ssthresh += std::min(bound - conn.rcv_ssthresh, step);
-  if (conn.quick < 1) conn.quick = 1;
+  conn.quick |= 1;
 }
 
 void AdjustReceiveSpace(Context& ctx, Connection& conn) noexcept {
@@ -219,7 +218,7 @@ void ExpandSendBuffer(const Sysctls& sysctls, Connection& conn, uint32_t cwnd) n
   if (conn.sndbuf_locked) return;
   // Linux's cost of one segment: headers and bookkeeping rounded up to a power of two, plus its descriptor.
   constexpr uint32_t kHeadroom = 320 + 320, kDescriptor = 256;
-  uint32_t per_mss = std::bit_ceil(std::max<uint32_t>(conn.peer_mss, conn.mss) + kHeadroom) + kDescriptor;
+  uint32_t per_mss = std::bit_ceil(std::max<uint32_t>(conn.peer_mss, conn.snd.mss) + kHeadroom) + kDescriptor;
   uint64_t wanted = 2 * uint64_t{per_mss} * std::max(cwnd, kInitialCwnd);
   wanted = std::min<uint64_t>(wanted, static_cast<uint64_t>(sysctls.tcp_wmem[2]));
   conn.sndbuf = std::max(conn.sndbuf, static_cast<uint32_t>(wanted));

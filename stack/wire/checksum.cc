@@ -57,6 +57,9 @@ __attribute__((target("avx2"))) uint64_t SumAvx2(const std::byte* p, size_t n) {
   const __m256i sum = _mm256_add_epi64(_mm256_add_epi64(acc[0], acc[1]), _mm256_add_epi64(acc[2], acc[3]));
   alignas(32) uint64_t lanes[4];
   _mm256_store_si256(reinterpret_cast<__m256i*>(lanes), sum);
+  // GCC 12 leaves the upper halves dirty here, and the SSE code that follows then stalls: 300 ns instead of 46 for 1460
+  // bytes.
+  _mm256_zeroupper();
   return lanes[0] + lanes[1] + lanes[2] + lanes[3] + SumScalar(p, n);
 }
 

@@ -116,7 +116,8 @@ SlotHeader* PortTable::FindListener(const Endpoint& local, uint32_t hash) noexce
     } else if (score == best_score && n->reuseport) {
       // Reservoir choice by the connection's hash: every equal gets its share, one tuple always the same listener.
       ++equals;
-      hash = hash * 0x9e3779b1u + 0x7f4a7c15u;
+      hash = (hash ^ (hash >> 15)) * 0x2c1b3c6du;
+      hash ^= hash >> 12;
       if (((uint64_t{hash} * equals) >> 32) == 0) best = n->owner;
     }
   }

@@ -7,6 +7,7 @@
 #include "stack/base/counters.h"
 #include "stack/mem/buf.h"
 #include "stack/mem/slot_pool.h"
+#include "stack/net/icmp_limit.h"
 #include "stack/net/reassembly.h"
 #include "stack/socket/listener.h"
 #include "stack/socket/readiness.h"
@@ -80,6 +81,7 @@ struct Shard {
   Buf* ready_frames_tail;
   Connection* in_update;                  // connection whose state is being changed: reset if the holder dies
   Reassembly reassembly;
+  IcmpLimiter icmp_limiter;
   Counters counters;
   uint64_t random_state;
 };

@@ -1,37 +1,67 @@
-// Reassembly of fragmented IPv4 and IPv6 packets (RFC 791, RFC 8200 4.5), per shard.
+// Reassembly of fragmented IPv4 and IPv6 packets (RFC 791, RFC 8200 4.5), per shard. Guarded by the shard's lock.
 #pragma once
 
 #include <cstdint>
 
+#include "stack/base/drop_reason.h"
 #include "stack/net/address.h"
 #include "stack/time/time.h"
 
 namespace ustcp {
 
 struct Buf;
+struct Context;
+struct IpPacket;
 
 // A datagram in the making: its payload grows in one kFrame Buf; the holes are kept as a short sorted list of received
-// ranges. Overlaps discard the whole datagram (RFC 5722).
+// ranges, of which no two touch. As in Linux, a fragment that lies within one range is a duplicate and ignored; any other
+// overlap discards the whole datagram (RFC 5722).
 struct Datagram {
-  bool used = false;
+  bool used;
+  bool last_seen;                  // the fragment without more_fragments came: `total` is known
   IpAddress source;
   IpAddress destination;
-  uint32_t id = 0;
-  uint8_t protocol = 0;
-  uint8_t range_count = 0;
-  uint16_t total = 0;              // payload bytes, known once the last fragment came; 0 before
-  uint16_t header_bytes = 0;
-  Buf* buffer = nullptr;
-  Instant deadline = kNever;
+  uint32_t id;
+  uint8_t protocol;                // IPv6: of the first fragment
+  uint8_t tos;                     // of the first fragment
+  uint8_t ttl;
+  uint8_t ecn_seen;                // bit n: a fragment with ECN code point n
+  bool local;                      // from this host itself
+  bool to_us;                      // all fragments were sent to our MAC address alone
+  bool dont_fragment;
+  uint8_t range_count;
+  uint16_t total;                  // payload bytes so far known: end of the farthest fragment
+  Buf* buffer;                     // payload from kPayloadOffset of its data on
+  Instant deadline;
   static constexpr int kMaxRanges = 48;
   struct Range {
     uint16_t begin, end;
-  } ranges[kMaxRanges] = {};
+  } ranges[kMaxRanges];
+
+  static constexpr uint32_t kPayloadOffset = 64 + 40;   // room for Ethernet and an IPv6 header in front
 };
 
 struct Reassembly {
   static constexpr int kDatagrams = 16;
   Datagram datagrams[kDatagrams];
 };
+
+// What a fragment says about itself besides its IP header.
+struct FragmentInfo {
+  uint32_t id = 0;
+  uint32_t offset = 0;
+  bool more = false;
+  bool dont_fragment = false;
+  uint8_t next_header = 0;         // IPv6
+};
+
+// Takes in a fragment, whose part of the datagram is packet.transport. When it completes the datagram, the whole packet
+// goes up in a frame of its own.
+DropReason FragmentInput(Context& ctx, const IpPacket& packet, const FragmentInfo& fragment) noexcept;
+
+// The earliest deadline of an incomplete datagram.
+Instant ReassemblyDeadline(const Reassembly& reassembly) noexcept;
+// Gives up on datagrams whose time is over; the sender hears of it when the first fragment came (RFC 1122 3.3.2).
+void ExpireDatagrams(Context& ctx) noexcept;
 
 }  // namespace ustcp

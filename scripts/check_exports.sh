@@ -5,7 +5,7 @@
 set -euo pipefail
 [ $# = 2 ] || { echo "usage: $0 OBJECT CALLS_DEF" >&2; exit 2; }
 
-exported=$(nm -D --defined-only "$1" | awk '$2 ~ /^[A-Za-z]$/ {sub(/@.*/, "", $3); print $3}' | sort -u)
+exported=$(nm -D --defined-only "$1" | awk '$2 != "A" {sub(/@.*/, "", $3); print $3}' | sort -u)
 declared=$(sed -nE 's/^[A-Z][A-Z0-9_]*\([^,]+, *([A-Za-z_][A-Za-z0-9_]*) *[,)].*/\1/p' "$2" | sort -u)
 [ -n "$declared" ] || { echo "$2: no calls found" >&2; exit 1; }
 difference=$(diff <(echo "$declared") <(echo "$exported") || true)

@@ -23,7 +23,7 @@ http {{
   server {{
     listen {port};
     listen [::]:{port};
-    root {dir}/www;
+    root {www};
     add_header X-Worker $pid;
   }}
 }}
@@ -37,13 +37,17 @@ class Nginx:
     def __init__(self, net, start, port=80, workers=2, big_bytes=64 << 20, name='nginx'):
         self.net, self.start_program, self.port = net, start, port
         self.dir = net.dir / name
-        (self.dir / 'www').mkdir(parents=True)
-        (self.dir / 'www' / 'small').write_text(SMALL)
-        (self.dir / 'www' / '1k').write_text('x' * 1024)
-        self.big_bytes = big_bytes
-        self.big_sha256 = make_file(self.dir / 'www' / 'big', big_bytes)
+        self.dir.mkdir()
+        self.www = net.dir / 'www'
+        if self.www.exists():  # of another nginx on this network: the same pages
+            self.big_sha256 = sha256(self.www / 'big')
+        else:
+            self.www.mkdir()
+            (self.www / 'small').write_text(SMALL)
+            (self.www / '1k').write_text('x' * 1024)
+            self.big_sha256 = make_file(self.www / 'big', big_bytes)
         self.configuration = self.dir / 'nginx.conf'
-        self.configuration.write_text(CONFIGURATION.format(dir=self.dir, port=port, workers=workers))
+        self.configuration.write_text(CONFIGURATION.format(dir=self.dir, www=self.www, port=port, workers=workers))
         self.process = None
 
     def words(self, *more):

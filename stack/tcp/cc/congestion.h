@@ -8,6 +8,7 @@
 
 #include <cstdint>
 
+#include "stack/socket/socket_options.h"
 #include "stack/time/time.h"
 #include "stack/tcp/seq.h"
 
@@ -17,8 +18,6 @@ struct Sender;
 struct SenderEnv;
 struct RateSample;
 
-// Numbered as the sysctl tcp_congestion_control of ours.
-enum class CcKind : uint8_t { kReno = 0, kCubic = 1 };
 inline constexpr uint8_t kCcKindCount = 2;
 inline constexpr uint32_t kInitialCwnd = 10;                // RFC 6928
 inline constexpr uint32_t kInfiniteSsthresh = 0x7fffffff;

@@ -1,6 +1,7 @@
 // Writes frames to a capture file (pcap with nanoseconds, link type Ethernet). Works without libpcap, which cannot be
 // linked into the preloaded object. Partial checksums are completed in the file; TSO and merged frames stay whole, as a
-// capture on a device with offloads shows them. Not a hot path: one buffer, written out when full, on Flush and at the end.
+// capture on a device with offloads shows them. Not a hot path: one buffer, written out when full, on Flush and at the
+// end.
 #pragma once
 
 #include <cstddef>
@@ -13,8 +14,8 @@
 namespace ustcp {
 
 struct CaptureOptions {
-  uint32_t snap_bytes = 262144;    // bytes kept of each frame
-  uint64_t max_bytes = 1ull << 30; // the file stops growing here; what comes later is counted only
+  uint32_t snap_bytes = 262144;     // bytes kept of each frame
+  uint64_t max_bytes = 1ull << 30;  // the file stops growing here; what comes later is counted only
 };
 
 class Capture {
@@ -50,7 +51,7 @@ class Capture {
   int error_ = 0;
   CaptureOptions options_;
   int64_t wall_offset_ns_ = 0;
-  std::byte* buffer_ = nullptr;   // a mapping of its own
+  std::byte* buffer_ = nullptr;  // a mapping of its own
   size_t used_ = 0;
   uint64_t file_bytes_ = 0;
   uint64_t frames_ = 0;

@@ -76,9 +76,13 @@ void Engine::Destroy(Engine* engine) noexcept {
   sys::Unmap(engine, kMemoryBytes);
 }
 
-void Engine::AbandonInChild() noexcept { OwnedFds::CloseInheritedEngines(); }
+void Engine::AbandonInChild() noexcept {
+  OwnedFds::CloseInheritedEngines();
+}
 
-bool Engine::RingWorks() const noexcept { return ring_ != nullptr && !ring_->failed(); }
+bool Engine::RingWorks() const noexcept {
+  return ring_ != nullptr && !ring_->failed();
+}
 
 TransmitResult Engine::Transmit(QueueRef queue, const TxBatch& batch) noexcept {
   TransmitResult result;
@@ -100,7 +104,9 @@ ReceiveResult Engine::Receive(QueueRef queue, BufPool& pool, FrameSink sink, uin
   return plain_->Receive(queue, pool, sink, max_frames);
 }
 
-bool Engine::CertainlyIdle(QueueRef queue) const noexcept { return RingWorks() && ring_->CertainlyIdle(queue); }
+bool Engine::CertainlyIdle(QueueRef queue) const noexcept {
+  return RingWorks() && ring_->CertainlyIdle(queue);
+}
 
 void Engine::ReleaseQueue(QueueRef queue, BufPool& pool) noexcept {
   if (ring_ != nullptr) ring_->ReleaseQueue(queue, pool);
@@ -115,9 +121,15 @@ WaitResult Engine::Wait(const WaitRequest& request) noexcept {
   return RingWorks() ? ring_->Wait(request) : plain_->Wait(request);
 }
 
-int Engine::wake_fd() const noexcept { return plain_ != nullptr ? plain_->wake_fd() : -1; }
-bool Engine::is_uring() const noexcept { return RingWorks(); }
-uint32_t Engine::features() const noexcept { return RingWorks() ? ring_->features() : 0; }
+int Engine::wake_fd() const noexcept {
+  return plain_ != nullptr ? plain_->wake_fd() : -1;
+}
+bool Engine::is_uring() const noexcept {
+  return RingWorks();
+}
+uint32_t Engine::features() const noexcept {
+  return RingWorks() ? ring_->features() : 0;
+}
 
 EngineStats Engine::stats() const noexcept {
   EngineStats s = stats_;

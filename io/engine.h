@@ -1,7 +1,7 @@
-// How one driving thread moves frames and sleeps. Two implementations behind one class: io_uring, and plain read, writev
-// and ppoll for where io_uring is not permitted. The answer to "who may call": the thread that created the engine, and
-// nobody else. It makes no decisions about TCP and knows nothing of shards; calls that take a BufPool or hand frames to
-// a sink run under the lock that guards those, Wait runs without it.
+// How one driving thread moves frames and sleeps. Two implementations behind one class: io_uring, and plain read,
+// writev and ppoll for where io_uring is not permitted. The answer to "who may call": the thread that created the
+// engine, and nobody else. It makes no decisions about TCP and knows nothing of shards; calls that take a BufPool or
+// hand frames to a sink run under the lock that guards those, Wait runs without it.
 //
 // Memory: the engine lives in a mapping of its own (no heap). The child of a fork finds that mapping wiped: call
 // AbandonInChild() once there, forget every Engine pointer, and create engines anew. The parent's ring is not touched.
@@ -49,8 +49,8 @@ class Engine {
   void ReleaseQueue(QueueRef queue, BufPool& pool) noexcept;
 
   // Sleeps; see WaitRequest. Whatever happened after the caller's last look at the queues, the polls or the futex word
-  // ends the sleep. Reads on queues that the request does not name are disarmed first: only the waiter that names a queue
-  // is woken by its frames.
+  // ends the sleep. Reads on queues that the request does not name are disarmed first: only the waiter that names a
+  // queue is woken by its frames.
   WaitResult Wait(const WaitRequest& request) noexcept;
 
   // A descriptor that wakers must write to (8 bytes) after changing the futex word; -1 when the word is enough.
@@ -68,8 +68,8 @@ class Engine {
   bool RingWorks() const noexcept;
 
   EngineStats stats_;
-  PlainEngine* plain_ = nullptr;   // always there: single frames, and everything when the ring fails
-  UringEngine* ring_ = nullptr;    // null: plain calls only
+  PlainEngine* plain_ = nullptr;  // always there: single frames, and everything when the ring fails
+  UringEngine* ring_ = nullptr;   // null: plain calls only
 };
 
 }  // namespace ustcp

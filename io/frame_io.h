@@ -20,7 +20,9 @@ inline constexpr size_t kEthernetHeaderBytes = 14;
 inline constexpr size_t kFrameOffset = kFrameReadOffset + sizeof(VirtioNetHeader);
 
 // Where a read on the queue begins in a buffer's data area, and how long it may be.
-inline size_t ReadOffset(QueueRef queue) noexcept { return queue.vnet ? kFrameReadOffset : kFrameOffset; }
+inline size_t ReadOffset(QueueRef queue) noexcept {
+  return queue.vnet ? kFrameReadOffset : kFrameOffset;
+}
 inline size_t ReadBytes(QueueRef queue) noexcept {
   return kMaxFrameBytes + (queue.vnet ? sizeof(VirtioNetHeader) : 0);
 }

@@ -21,7 +21,7 @@ inline FutexResult FutexWait(std::atomic<uint32_t>* word, uint32_t expected, Ins
   if (deadline != kNever) {
     int64_t ns = NanosOf(deadline) > 0 ? NanosOf(deadline) : 0;
     at = {ns / 1'000'000'000, ns % 1'000'000'000};
-    until = &at;   // FUTEX_WAIT_BITSET takes an absolute time of CLOCK_MONOTONIC
+    until = &at;  // FUTEX_WAIT_BITSET takes an absolute time of CLOCK_MONOTONIC
   }
   long r = sys::Call(SYS_futex, sys::Arg(word), FUTEX_WAIT_BITSET, expected, sys::Arg(until), 0,
                      static_cast<long>(FUTEX_BITSET_MATCH_ANY));

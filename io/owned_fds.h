@@ -1,6 +1,6 @@
-// The process's own descriptors, all of them: TAP queues, rings, wake-up descriptors, and whatever preload/ adds (arena,
-// keeper's socket). Programs close everything from 3 up and dup2 onto any number; the interposed calls ask here what to
-// spare. Ours are kept high, out of the way of the numbers a program meets.
+// The process's own descriptors, all of them: TAP queues, rings, wake-up descriptors, and whatever preload/ adds
+// (arena, keeper's socket). Programs close everything from 3 up and dup2 onto any number; the interposed calls ask here
+// what to spare. Ours are kept high, out of the way of the numbers a program meets.
 //
 // A fixed table of atomics: safe at any time, in signal handlers and in the child of a fork too.
 #pragma once
@@ -20,8 +20,8 @@ class OwnedFds {
   static constexpr size_t kCapacity = 4096;
 
   // Moves `fd` (which is closed) to a free number at or above 60 % of the soft RLIMIT_NOFILE, close-on-exec, and lists
-  // it. Returns the new number; `fd` itself, listed, when there is no higher one; a negative errno number when the table
-  // is full (fd is closed then).
+  // it. Returns the new number; `fd` itself, listed, when there is no higher one; a negative errno number when the
+  // table is full (fd is closed then).
   static int Adopt(int fd, OwnedFdKind kind) noexcept;
   // The program takes a number of ours (dup2): moves the descriptor elsewhere and returns its new number, or a negative
   // errno number. `fd` is closed afterwards. Whoever uses the descriptor must be told.

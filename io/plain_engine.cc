@@ -125,7 +125,7 @@ ReceiveResult PlainEngine::Receive(QueueRef queue, BufPool& pool, FrameSink sink
       result.error = static_cast<int>(-n);
       break;
     }
-    if (n == 0) {   // never from a TAP; the end of a socket that stands in for one
+    if (n == 0) {  // never from a TAP; the end of a socket that stands in for one
       result.error = EBADFD;
       break;
     }
@@ -148,8 +148,8 @@ ReceiveResult PlainEngine::Receive(QueueRef queue, BufPool& pool, FrameSink sink
 
 WaitResult PlainEngine::Wait(const WaitRequest& request) noexcept {
   WaitResult result;
-  // A waker of the word would not be noticed by ppoll without a descriptor. That is so only after a ring that could wait
-  // on words has failed: look at the word often instead.
+  // A waker of the word would not be noticed by ppoll without a descriptor. That is so only after a ring that could
+  // wait on words has failed: look at the word often instead.
   constexpr Duration kLookAtWord = 5ms;
   bool slices = request.futex != nullptr && wake_fd_ < 0;
   size_t queues = request.queues.size();

@@ -1,5 +1,5 @@
-// Frames by read and writev, sleep by ppoll: for kernels and sandboxes without io_uring, and for single frames, where it
-// is the faster way. Part of Engine (io/engine.h), which documents the contract.
+// Frames by read and writev, sleep by ppoll: for kernels and sandboxes without io_uring, and for single frames, where
+// it is the faster way. Part of Engine (io/engine.h), which documents the contract.
 #pragma once
 
 #include "io/engine_types.h"
@@ -33,7 +33,7 @@ class PlainEngine {
   std::byte* Scratch() noexcept;
 
   EngineStats* stats_;
-  std::byte* scratch_ = nullptr;   // where frames go while the pool has no buffer
+  std::byte* scratch_ = nullptr;  // where frames go while the pool has no buffer
   int wake_fd_ = -1;
   bool own_wake_fd_ = false;
 };

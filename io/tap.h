@@ -19,30 +19,30 @@ struct IoError {
 };
 
 struct TapQueue {
-  int fd = -1;                    // non-blocking, close-on-exec; the caller's to close
+  int fd = -1;  // non-blocking, close-on-exec; the caller's to close
   char name[16] = {};
-  bool vnet = true;               // frames carry the 10-byte virtio header
-  bool multi_queue = true;        // false: the device has one queue, and this is it
-  bool checksum_offload = true;   // the kernel hands us partial checksums (and takes them in any case with vnet)
+  bool vnet = true;              // frames carry the 10-byte virtio header
+  bool multi_queue = true;       // false: the device has one queue, and this is it
+  bool checksum_offload = true;  // the kernel hands us partial checksums (and takes them in any case with vnet)
   bool tso4 = true;
   bool tso6 = true;
   bool up = false;
   uint32_t mtu = 1500;
-  std::array<uint8_t, 6> kernel_mac{};   // of the kernel's end
+  std::array<uint8_t, 6> kernel_mac{};  // of the kernel's end
 
   QueueRef ref(uint32_t generation = 0) const { return {fd, vnet, generation}; }
 };
 
 struct TapOpenOptions {
   const char* name = "ustcp0";
-  bool must_exist = true;                 // false: make a device that goes when its last queue is closed
-  Duration busy_retry = Duration{500'000'000};   // a dying process keeps its queue busy for a moment
+  bool must_exist = true;                       // false: make a device that goes when its last queue is closed
+  Duration busy_retry = Duration{500'000'000};  // a dying process keeps its queue busy for a moment
 };
 
 IoError OpenTapQueue(const TapOpenOptions& options, TapQueue* out) noexcept;
 
-// An already opened descriptor (USTCP_TAP_FD): must be a TAP (not a TUN) with the kernel's side attached. The descriptor
-// is made non-blocking and close-on-exec; it stays the caller's when an error is returned.
+// An already opened descriptor (USTCP_TAP_FD): must be a TAP (not a TUN) with the kernel's side attached. The
+// descriptor is made non-blocking and close-on-exec; it stays the caller's when an error is returned.
 IoError AdoptTapQueue(int fd, TapQueue* out) noexcept;
 
 struct TapCreateOptions {

@@ -68,7 +68,7 @@ int Uring::Open(unsigned entries, uint32_t disabled) noexcept {
 // a child to inherit, and it ends with the thread.
 void Uring::LeaveDescriptor() noexcept {
   io_uring_rsrc_update slot{};
-  slot.offset = -1U;   // any free place
+  slot.offset = -1U;  // any free place
   slot.data = static_cast<uint64_t>(ring_.ring_fd);
   if (sys::Call(SYS_io_uring_register, ring_.ring_fd, IORING_REGISTER_RING_FDS, sys::Arg(&slot), 1) != 1) return;
   int index = static_cast<int>(slot.offset);
@@ -92,9 +92,7 @@ void Uring::ProbeOpcodes(uint32_t disabled) noexcept {
   auto* probe = reinterpret_cast<io_uring_probe*>(memory);
   if (Register(IORING_REGISTER_PROBE, probe, kOps) < 0) return;
   const auto* ops = reinterpret_cast<const io_uring_probe_op*>(memory + sizeof(io_uring_probe));
-  auto supported = [&](uint8_t op) {
-    return op < probe->ops_len && (ops[op].flags & IO_URING_OP_SUPPORTED) != 0;
-  };
+  auto supported = [&](uint8_t op) { return op < probe->ops_len && (ops[op].flags & IO_URING_OP_SUPPORTED) != 0; };
   // Without deferred task work, an armed read would take frames whenever this thread enters the kernel for anything,
   // and keep them while another thread drives.
   if (supported(kOpReadMultishot) && has(kFeatureDeferTaskrun)) features_ |= kFeatureMultishotRead;

@@ -1,5 +1,5 @@
-// One io_uring: set-up with run-time probing, submission, completion, buffer rings, and the encoding of user_data. Knows
-// nothing of frames. Used by the thread that opened it, and by no other.
+// One io_uring: set-up with run-time probing, submission, completion, buffer rings, and the encoding of user_data.
+// Knows nothing of frames. Used by the thread that opened it, and by no other.
 //
 // Read io_uring_enter(2) first. Numbers that the build machine's headers may lack are defined here and probed for.
 #pragma once
@@ -20,19 +20,19 @@ inline constexpr uint8_t kOpFutexWait = 51;
 
 // What a completion belongs to.
 enum class RingTag : uint8_t {
-  kIgnore,      // cancellations
-  kWrite,       // index: frame of the batch
-  kRead,        // serial: queue slot
-  kQueuePoll,   // serial: queue slot
-  kPoll,        // index: entry of WaitRequest::polls
-  kKeptPoll,    // index: entry of the table of kept polls
+  kIgnore,     // cancellations
+  kWrite,      // index: frame of the batch
+  kRead,       // serial: queue slot
+  kQueuePoll,  // serial: queue slot
+  kPoll,       // index: entry of WaitRequest::polls
+  kKeptPoll,   // index: entry of the table of kept polls
   kFutex,
   kWakePoll,
 };
 
 struct RingToken {
   RingTag tag = RingTag::kIgnore;
-  uint32_t serial = 0;   // 24 bits: tells an earlier use of the same index from this one
+  uint32_t serial = 0;  // 24 bits: tells an earlier use of the same index from this one
   uint32_t index = 0;
 
   static constexpr uint32_t kSerialMask = 0xffffff;
@@ -76,9 +76,7 @@ class Uring {
   bool WorkPending() const noexcept {
     return (__atomic_load_n(ring_.sq.kflags, __ATOMIC_RELAXED) & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW)) != 0;
   }
-  bool HasCompletions() const noexcept {
-    return __atomic_load_n(ring_.cq.ktail, __ATOMIC_ACQUIRE) != *ring_.cq.khead;
-  }
+  bool HasCompletions() const noexcept { return __atomic_load_n(ring_.cq.ktail, __ATOMIC_ACQUIRE) != *ring_.cq.khead; }
 
   // Calls visit(RingToken, int32_t result, uint32_t flags) for each completion and consumes it. Returns how many.
   template <typename Visit>
@@ -117,7 +115,7 @@ class Uring {
   uint32_t features_ = 0;
   bool open_ = false;
   bool failed_ = false;
-  bool registered_ = false;   // enter through the thread's table of rings instead of a descriptor
+  bool registered_ = false;  // enter through the thread's table of rings instead of a descriptor
 };
 
 }  // namespace ustcp

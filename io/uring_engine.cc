@@ -64,7 +64,7 @@ void UringEngine::OnRead(QueueSlot& slot, int32_t result, uint32_t flags) noexce
     auto number = static_cast<uint16_t>(flags >> IORING_CQE_BUFFER_SHIFT);
     --slot.provided;
     uint32_t bytes = result > 0 ? static_cast<uint32_t>(result) : 0;
-    if (result == 0) slot.error = EBADFD;   // never from a TAP; the end of a socket that stands in for one
+    if (result == 0) slot.error = EBADFD;  // never from a TAP; the end of a socket that stands in for one
     slot.ready[(slot.ready_first + slot.ready_count++) % kMaxReadBuffers] = {number, bytes};
     return;
   }
@@ -198,8 +198,7 @@ UringEngine::QueueSlot* UringEngine::SlotFor(QueueRef queue) noexcept {
 bool UringEngine::SetUpBufferRing(QueueSlot& slot) noexcept {
   if (slot.ring != nullptr) return true;
   uint32_t index = IndexOf(slot);
-  auto* memory =
-      reinterpret_cast<io_uring_buf_ring*>(reinterpret_cast<std::byte*>(ring_memory_) + index * kPage);
+  auto* memory = reinterpret_cast<io_uring_buf_ring*>(reinterpret_cast<std::byte*>(ring_memory_) + index * kPage);
   if (ring_.RegisterBufferRing(static_cast<uint16_t>(index), memory, kBufferRingEntries) < 0) return false;
   slot.ring = memory;
   return true;
@@ -323,7 +322,7 @@ ReceiveResult UringEngine::Receive(QueueRef queue, BufPool& pool, FrameSink sink
       result.more = true;
       break;
     }
-    if (slot->empty) break;   // the batch of single reads reached the end of the queue
+    if (slot->empty) break;  // the batch of single reads reached the end of the queue
     if (slot->provided == 0) {
       // Not one buffer to be had: frames go through the plain engine's scratch memory and are copied by the stack.
       ReceiveResult rest = plain_->Receive(queue, pool, sink, max_frames - result.frames);
@@ -362,9 +361,13 @@ void UringEngine::Cancel(RingToken token) noexcept {
   sqe->flags = IOSQE_CQE_SKIP_SUCCESS;
 }
 
-void UringEngine::CancelRead(QueueSlot& slot) noexcept { Cancel({RingTag::kRead, IndexOf(slot), 0}); }
+void UringEngine::CancelRead(QueueSlot& slot) noexcept {
+  Cancel({RingTag::kRead, IndexOf(slot), 0});
+}
 
-void UringEngine::CancelQueuePoll(QueueSlot& slot) noexcept { Cancel({RingTag::kQueuePoll, IndexOf(slot), 0}); }
+void UringEngine::CancelQueuePoll(QueueSlot& slot) noexcept {
+  Cancel({RingTag::kQueuePoll, IndexOf(slot), 0});
+}
 
 // Ends whatever is armed on the slot's file and waits for the end, so that the file is let go.
 void UringEngine::Disarm(QueueSlot& slot) noexcept {

@@ -47,7 +47,7 @@ class UringEngine {
   static constexpr uint32_t kMaxQueues = 16;
   static constexpr uint32_t kMaxKeptPolls = 16;
   static constexpr unsigned kEntries = 128;
-  static constexpr uint32_t kSingleReads = 8;   // reads submitted at once where multishot is missing
+  static constexpr uint32_t kSingleReads = 8;  // reads submitted at once where multishot is missing
 
   struct ReadyFrame {
     uint16_t buffer;
@@ -57,21 +57,21 @@ class UringEngine {
   // A queue this thread has read from or waited for.
   struct QueueSlot {
     QueueRef ref;
-    io_uring_buf_ring* ring = nullptr;   // shared with the kernel
-    Buf* buffers[kMaxReadBuffers];       // by buffer number; null when the pool had none
-    Buf* spare = nullptr;                // takes the place of the next one the stack takes
-    ReadyFrame ready[kMaxReadBuffers];   // read, not handed out: a FIFO
+    io_uring_buf_ring* ring = nullptr;  // shared with the kernel
+    Buf* buffers[kMaxReadBuffers];      // by buffer number; null when the pool had none
+    Buf* spare = nullptr;               // takes the place of the next one the stack takes
+    ReadyFrame ready[kMaxReadBuffers];  // read, not handed out: a FIFO
     uint32_t ready_first = 0;
     uint32_t ready_count = 0;
-    uint32_t provided = 0;               // buffers the kernel may fill
-    uint32_t reads_armed = 0;            // multishot: 0 or 1
+    uint32_t provided = 0;     // buffers the kernel may fill
+    uint32_t reads_armed = 0;  // multishot: 0 or 1
     uint16_t ring_tail = 0;
     bool used = false;
     bool poll_armed = false;
     bool poll_fired = false;
-    bool starved = false;                // a read ended for want of buffers: there are frames
-    bool empty = false;                  // a single read found nothing
-    int error = 0;                       // errno number of a read that failed
+    bool starved = false;  // a read ended for want of buffers: there are frames
+    bool empty = false;    // a single read found nothing
+    int error = 0;         // errno number of a read that failed
   };
 
   // A poll that stays armed between waits (WaitPoll::identity).
@@ -81,7 +81,7 @@ class UringEngine {
     uint64_t identity = 0;
     uint64_t last_wait = 0;
     bool armed = false;
-    short revents = 0;         // of a completion during the current wait
+    short revents = 0;  // of a completion during the current wait
   };
 
   void ReapAll() noexcept;
@@ -124,14 +124,14 @@ class UringEngine {
   uint64_t owner_tag_;
   uint32_t read_buffers_;
   uint32_t disabled_features_;
-  io_uring_buf_ring* ring_memory_ = nullptr;   // one page for each queue
-  bool nowait_writes_ = true;                  // false once a queue refused RWF_NOWAIT
+  io_uring_buf_ring* ring_memory_ = nullptr;  // one page for each queue
+  bool nowait_writes_ = true;                 // false once a queue refused RWF_NOWAIT
 
   // The batch being written.
   TransmitResult* transmit_result_ = nullptr;
   const TxBatch* transmit_batch_ = nullptr;
   uint32_t writes_pending_ = 0;
-  uint64_t writes_refused_ = 0;                // bit by frame: to be written by plain calls
+  uint64_t writes_refused_ = 0;  // bit by frame: to be written by plain calls
 
   // The wait under way.
   Waiting* waiting_ = nullptr;
@@ -139,7 +139,7 @@ class UringEngine {
   uint64_t wait_count_ = 0;
   uint32_t polls_pending_ = 0;
   uint32_t futex_serial_ = 0;
-  std::atomic<uint32_t>* futex_ = nullptr;     // armed; null when none is
+  std::atomic<uint32_t>* futex_ = nullptr;  // armed; null when none is
   bool wake_poll_armed_ = false;
   bool wake_poll_fired_ = false;
 

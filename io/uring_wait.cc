@@ -1,5 +1,5 @@
-// The sleeping half of UringEngine: one io_uring_enter waits for frames, for kernel descriptors, for the futex word, for
-// the deadline and for signals. What is armed for a wait and what may stay armed after it:
+// The sleeping half of UringEngine: one io_uring_enter waits for frames, for kernel descriptors, for the futex word,
+// for the deadline and for signals. What is armed for a wait and what may stay armed after it:
 //   reads on queues       stay: they take frames only when this thread enters the ring
 //   polls of queues       stay (they hold nothing but the queue), and go when the next wait does not name the queue
 //   polls with identity   stay, until the number comes with another identity or the table is full
@@ -15,7 +15,7 @@
 namespace ustcp {
 namespace {
 
-constexpr uint32_t kFutexShared32 = 2;   // FUTEX2_SIZE_U32, not private (linux/futex.h of 6.7)
+constexpr uint32_t kFutexShared32 = 2;  // FUTEX2_SIZE_U32, not private (linux/futex.h of 6.7)
 
 bool WordChanged(const WaitRequest& r) noexcept {
   return r.futex != nullptr && r.futex->load(std::memory_order_acquire) != r.futex_expected;
@@ -112,8 +112,8 @@ UringEngine::KeptPoll* UringEngine::KeptFor(const WaitPoll& poll) noexcept {
   return nullptr;
 }
 
-// Where the poll may be kept: its own entry, or else the one of the number's earlier meaning, or else the one unused for
-// longest. Null when this wait needs them all for other descriptors.
+// Where the poll may be kept: its own entry, or else the one of the number's earlier meaning, or else the one unused
+// for longest. Null when this wait needs them all for other descriptors.
 UringEngine::KeptPoll* UringEngine::PlaceFor(const WaitPoll& poll) noexcept {
   if (KeptPoll* own = KeptFor(poll)) return own;
   KeptPoll* oldest = nullptr;

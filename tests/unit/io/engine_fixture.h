@@ -1,5 +1,5 @@
-// Shared by the engine tests: the variants of the engine, a stand-in for a TAP queue (a packet socket pair, no privilege
-// needed), a buffer pool in shared memory, and frames with recognisable contents.
+// Shared by the engine tests: the variants of the engine, a stand-in for a TAP queue (a packet socket pair, no
+// privilege needed), a buffer pool in shared memory, and frames with recognisable contents.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -158,6 +158,8 @@ class EngineTest : public ::testing::TestWithParam<EngineVariant> {
   Engine* engine_ = nullptr;
 };
 
-inline std::string VariantName(const ::testing::TestParamInfo<EngineVariant>& info) { return info.param.name; }
+inline std::string VariantName(const ::testing::TestParamInfo<EngineVariant>& info) {
+  return info.param.name;
+}
 
 }  // namespace ustcp

@@ -75,7 +75,8 @@ TEST_P(EngineFrames, BurstLargerThanTheBufferRingArrivesWholeAndInOrder) {
 TEST_P(EngineFrames, StopsAtMaxFramesAndGoesOnWhereItStopped) {
   for (uint32_t i = 0; i < 10; ++i) ASSERT_TRUE(queue_.Inject(i));
   std::vector<uint32_t> got;
-  auto r = engine_->Receive(queue_.ref(), memory_.pool(), [&](RxFrame& f) { got.push_back(NumberOf(f)); }, 4);
+  auto r = engine_->Receive(
+      queue_.ref(), memory_.pool(), [&](RxFrame& f) { got.push_back(NumberOf(f)); }, 4);
   EXPECT_TRUE(r.more);
   EXPECT_EQ(got, Range(0, 4));
   EXPECT_EQ(ReceiveNumbers(), Range(4, 10));
@@ -84,7 +85,8 @@ TEST_P(EngineFrames, StopsAtMaxFramesAndGoesOnWhereItStopped) {
 TEST_P(EngineFrames, LargestFrameFits) {
   ASSERT_TRUE(queue_.Inject(9, kMaxFrameBytes));
   size_t size = 0;
-  engine_->Receive(queue_.ref(), memory_.pool(), [&](RxFrame& f) { size = f.bytes.size(); }, 10);
+  engine_->Receive(
+      queue_.ref(), memory_.pool(), [&](RxFrame& f) { size = f.bytes.size(); }, 10);
   EXPECT_EQ(size, kMaxFrameBytes);
 }
 
@@ -138,7 +140,8 @@ TEST_P(EngineFrames, WithoutBuffersFramesComeToBeCopied) {
   for (Buf* b : hoard) memory_.pool().Give(b);
   ASSERT_TRUE(queue_.Inject(50));
   Buf* buffer = nullptr;
-  engine_->Receive(queue_.ref(), memory_.pool(), [&](RxFrame& f) { buffer = f.buffer; }, 100);
+  engine_->Receive(
+      queue_.ref(), memory_.pool(), [&](RxFrame& f) { buffer = f.buffer; }, 100);
   EXPECT_NE(buffer, nullptr);
 }
 
@@ -175,7 +178,7 @@ TEST_P(EngineFrames, TransmitGathersHeadersAndPieces) {
   for (size_t i = 0; i < TxFrame::kMaxPieces; ++i) many.push_back(std::string(1 + i, static_cast<char>('a' + i)));
   for (auto& s : many) many_text += s;
   Append(*batch, "HEADERS-OF-FRAME-1", two);
-  auto r = engine_->Transmit(queue_.ref(), *batch);   // one frame: by writev
+  auto r = engine_->Transmit(queue_.ref(), *batch);  // one frame: by writev
   EXPECT_EQ(r.sent, 1u);
   Append(*batch, "HEADERS-OF-FRAME-2", none);
   Append(*batch, "HEADERS-OF-FRAME-3", many);
@@ -249,7 +252,8 @@ TEST_P(EngineFrames, VanishedDeviceIsReported) {
   // The kernel raises SIGPIPE for sockets, never for a TAP.
   signal(SIGPIPE, SIG_IGN);
   EXPECT_EQ(engine_->Transmit(queue.ref(), *batch).failed, 2u);
-  auto r = engine_->Receive(queue.ref(), memory_.pool(), [](RxFrame&) {}, 10);
+  auto r = engine_->Receive(
+      queue.ref(), memory_.pool(), [](RxFrame&) {}, 10);
   EXPECT_NE(r.error, 0);
   engine_->ReleaseQueue(queue.ref(), memory_.pool());
 }
@@ -293,14 +297,15 @@ TEST_P(EngineFrames, ReleaseGivesEveryBufferBackAndDropsWhatWasRead) {
 
 // Hazard "TAP deleted under us": the same descriptor number, another queue behind it.
 TEST_P(EngineFrames, ReopenedQueueUnderTheSameNumber) {
-  EXPECT_TRUE(ReceiveNumbers().empty());   // arms a read on the old one
+  EXPECT_TRUE(ReceiveNumbers().empty());  // arms a read on the old one
   FakeQueue other;
   QueueRef again = queue_.ref();
   ASSERT_EQ(dup3(other.ref().fd, again.fd, O_CLOEXEC), again.fd);
   again.generation = 1;
   ASSERT_TRUE(FakeQueue::InjectThrough(other.peer(), 3));
   uint32_t got = 0;
-  engine_->Receive(again, memory_.pool(), [&](RxFrame& f) { got = NumberOf(f); }, 10);
+  engine_->Receive(
+      again, memory_.pool(), [&](RxFrame& f) { got = NumberOf(f); }, 10);
   EXPECT_EQ(got, 3u);
   // Nothing holds the old file open: its peer notices that it is gone.
   char byte = 0;
@@ -313,7 +318,8 @@ TEST_P(EngineFrames, ArmedReadOfAnIdleEngineTakesNothing) {
   Engine* other = Create();
   for (uint32_t i = 0; i < 6; ++i) ASSERT_TRUE(queue_.Inject(i));
   std::vector<uint32_t> got;
-  other->Receive(queue_.ref(), memory_.pool(), [&](RxFrame& f) { got.push_back(NumberOf(f)); }, 100);
+  other->Receive(
+      queue_.ref(), memory_.pool(), [&](RxFrame& f) { got.push_back(NumberOf(f)); }, 100);
   EXPECT_EQ(got, Range(0, 6));
   EXPECT_TRUE(ReceiveNumbers().empty());
   other->ReleaseQueue(queue_.ref(), memory_.pool());
@@ -327,7 +333,8 @@ TEST_P(EngineFrames, SeveralQueuesAndMoreThanTheRingKeeps) {
     for (uint32_t i = 0; i < queues.size(); ++i) {
       ASSERT_TRUE(queues[i]->Inject(i));
       uint32_t got = 99;
-      engine_->Receive(queues[i]->ref(), memory_.pool(), [&](RxFrame& f) { got = NumberOf(f); }, 10);
+      engine_->Receive(
+          queues[i]->ref(), memory_.pool(), [&](RxFrame& f) { got = NumberOf(f); }, 10);
       EXPECT_EQ(got, i);
     }
   for (auto& queue : queues) engine_->ReleaseQueue(queue->ref(), memory_.pool());
@@ -340,7 +347,7 @@ TEST_P(EngineFrames, BuffersOfADeadProcessAreFoundByTag) {
   EXPECT_TRUE(ReceiveNumbers().empty());
   size_t held = memory_.CountHeld(kTag);
   if (engine_->is_uring())
-    EXPECT_EQ(held, 9u);   // eight to read into, one spare
+    EXPECT_EQ(held, 9u);  // eight to read into, one spare
   else
     EXPECT_EQ(held, before);
   EXPECT_EQ(held * kBufBytes[3], memory_.pool().bytes_taken()) << "a held buffer without its mark";
@@ -355,12 +362,14 @@ TEST_P(EngineFrames, ChildAbandonsTheParentsEngineAndMakesItsOwn) {
   ASSERT_GE(child, 0);
   if (child == 0) {
     Engine::AbandonInChild();
-    auto r = engine_->Receive(queue_.ref(), memory_.pool(), [](RxFrame&) {}, 10);
+    auto r = engine_->Receive(
+        queue_.ref(), memory_.pool(), [](RxFrame&) {}, 10);
     if (r.error != ESTALE) _exit(1);
     Engine* own = Create();
     if (own == nullptr) _exit(2);
     uint32_t number = 0;
-    own->Receive(queue_.ref(), memory_.pool(), [&](RxFrame& f) { number = NumberOf(f); }, 10);
+    own->Receive(
+        queue_.ref(), memory_.pool(), [&](RxFrame& f) { number = NumberOf(f); }, 10);
     if (number != 1) _exit(3);
     own->ReleaseQueue(queue_.ref(), memory_.pool());
     Engine::Destroy(own);

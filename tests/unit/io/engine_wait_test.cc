@@ -268,9 +268,12 @@ TEST_P(EngineWait, ReportsWhatPollReports) {
   int ended[2];
   ASSERT_EQ(pipe(ended), 0);
   close(ended[1]);
-  WaitPoll polls[] = {{.fd = file, .events = POLLIN | POLLOUT},   {.fd = closed, .events = POLLIN},
-                      {.fd = broken[1], .events = POLLOUT},       {.fd = ended[0], .events = POLLIN},
-                      {.fd = ended[0], .events = 0},              {.fd = pipe_[0], .events = POLLIN},
+  WaitPoll polls[] = {{.fd = file, .events = POLLIN | POLLOUT},
+                      {.fd = closed, .events = POLLIN},
+                      {.fd = broken[1], .events = POLLOUT},
+                      {.fd = ended[0], .events = POLLIN},
+                      {.fd = ended[0], .events = 0},
+                      {.fd = pipe_[0], .events = POLLIN},
                       {.fd = pipe_[1], .events = POLLIN | POLLOUT}};
   std::vector<pollfd> expected;
   for (WaitPoll& p : polls) expected.push_back({p.fd, p.events, 0});
@@ -372,12 +375,14 @@ TEST_P(EngineWait, ManyDescriptorsAtOnce) {
 }
 
 volatile sig_atomic_t g_signals;
-void OnSignal(int) { g_signals = g_signals + 1; }
+void OnSignal(int) {
+  g_signals = g_signals + 1;
+}
 
 TEST_P(EngineWait, SignalHandlerEndsTheWait) {
   struct sigaction action {};
   action.sa_handler = OnSignal;
-  action.sa_flags = SA_RESTART;   // what the program asked for is for the layer above to honour
+  action.sa_flags = SA_RESTART;  // what the program asked for is for the layer above to honour
   sigaction(SIGUSR1, &action, nullptr);
   for (int i = 0; i < 4; ++i) {
     g_signals = 0;
@@ -445,7 +450,8 @@ TEST_P(EngineWait, QueueThatIsNotNamedDoesNotEndTheWait) {
   // The frame is there for whoever reads the queue next.
   Engine* other = Create();
   uint32_t got = 0;
-  other->Receive(queue_.ref(), memory_.pool(), [&](RxFrame& f) { got = NumberOf(f); }, 10);
+  other->Receive(
+      queue_.ref(), memory_.pool(), [&](RxFrame& f) { got = NumberOf(f); }, 10);
   EXPECT_EQ(got, 4u);
   other->ReleaseQueue(queue_.ref(), memory_.pool());
   Engine::Destroy(other);

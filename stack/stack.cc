@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "stack/net/frames.h"
 #include "stack/net/ip.h"
 #include "stack/net/peek.h"
 #include "stack/socket/socket_ops.h"
@@ -63,15 +64,25 @@ void DeliverBuffered(Context& ctx, Buf* b) {
   if (frame.buffer != nullptr) ctx.shard.bufs.Give(frame.buffer);
 }
 
-// Hands a frame to another shard: at once when its lock is free, otherwise through its mailbox. The holder looks into the
-// mailbox before it lets go, and once more after (see Locked), so nothing stays there unseen.
-void DeliverElsewhere(Context& ctx, Shard& target, RxFrame& frame) {
-  Buf* b = FrameForMailbox(ctx, frame);
-  if (b == nullptr) {
-    ctx.counters().Add(Counter::kIpInDiscards);
-    return;
-  }
-  target.mailbox.Push(b);
+}  // namespace
+
+Shard& ShardForFrame(Context& ctx, ConstBytes frame) noexcept {
+  Tuple tuple;
+  bool syn = false;
+  if (!PeekTuple(frame, tuple, syn)) return ctx.shard;
+  uint32_t hash = ctx.host.tuples.Hash(tuple);
+  TupleNode* node = ctx.host.tuples.Find(tuple, hash);
+  uint16_t target = ctx.shard.index;
+  if (node != nullptr) target = node->shard;
+  else if (syn) target = ShardForSyn(ctx, tuple, hash);
+  return target < kMaxShards ? ctx.host.shards[target] : ctx.shard;
+}
+
+// At once when its lock is free, otherwise through its mailbox. The holder looks into the mailbox before it lets go, and
+// once more after (see Locked), so nothing stays there unseen.
+void HandToShard(Context& ctx, Shard& target, Buf* frame) noexcept {
+  target.mailbox.Push(frame);
+  if (&target == &ctx.shard) return;
   switch (target.lock.TryLock()) {
     case LockResult::kBusy: break;
     case LockResult::kOwnerDied: {
@@ -95,23 +106,18 @@ void DeliverElsewhere(Context& ctx, Shard& target, RxFrame& frame) {
   WakeLeader(ctx, target);
 }
 
-}  // namespace
-
 void OnFrame(Context& ctx, RxFrame& frame) noexcept {
-  Tuple tuple;
-  bool syn = false;
-  if (PeekTuple(frame.bytes, tuple, syn)) {
-    uint32_t hash = ctx.host.tuples.Hash(tuple);
-    TupleNode* node = ctx.host.tuples.Find(tuple, hash);
-    uint16_t target = ctx.shard.index;
-    if (node != nullptr) target = node->shard;
-    else if (syn) target = ShardForSyn(ctx, tuple, hash);
-    if (target != ctx.shard.index && target < kMaxShards) {
-      DeliverElsewhere(ctx, ctx.host.shards[target], frame);
-      return;
-    }
+  Shard& target = ShardForFrame(ctx, frame.bytes);
+  if (&target == &ctx.shard) {
+    NetInput(ctx, frame);
+    return;
   }
-  NetInput(ctx, frame);
+  Buf* b = FrameForMailbox(ctx, frame);
+  if (b == nullptr) {
+    ctx.counters().Add(Counter::kIpInDiscards);
+    return;
+  }
+  HandToShard(ctx, target, b);
 }
 
 void DrainMailbox(Context& ctx) noexcept {

@@ -40,6 +40,7 @@ enum class SlotKind : uint16_t {
   kTxSegment,
   kWaitEntry,
   kBuf,
+  kBufSuspect,   // during a repair: taken, but not yet found in any queue
   kFdPage,
   kReassembly,
   kNeighbor,

@@ -32,6 +32,7 @@ bool BufPool::Grow(BufClass c) noexcept {
     auto* b = new (reinterpret_cast<std::byte*>(span) + kSpanHeaderBytes + i * stride) Buf{};
     b->kind = SlotKind::kFree;
     b->buf_class = c;
+    b->pool = owner_;
     b->next = free_[static_cast<size_t>(c)];
     free_[static_cast<size_t>(c)] = b;
   }
@@ -48,6 +49,7 @@ Buf* BufPool::Take(BufClass c) noexcept {
   free_[i] = b->next;
   b->kind = SlotKind::kBuf;
   b->flags = 0;
+  b->pool = owner_;
   b->offset = 0;
   b->length = 0;
   b->next = nullptr;
@@ -58,10 +60,26 @@ Buf* BufPool::Take(BufClass c) noexcept {
 void BufPool::Give(Buf* b) noexcept {
   USTCP_DCHECK(b->kind == SlotKind::kBuf);
   auto i = static_cast<size_t>(b->buf_class);
+  b->pool = owner_;
   b->kind = SlotKind::kFree;
   b->next = free_[i];
   free_[i] = b;
   bytes_taken_ -= kBufBytes[i];
+}
+
+void BufPool::ForgetAll() noexcept {
+  for (auto& head : free_) head = nullptr;
+  bytes_taken_ = 0;
+}
+
+void BufPool::Adopt(Buf* b) noexcept {
+  auto i = static_cast<size_t>(b->buf_class);
+  if (b->kind == SlotKind::kBuf) {
+    bytes_taken_ += kBufBytes[i];
+    return;
+  }
+  b->next = free_[i];
+  free_[i] = b;
 }
 
 void BufPool::GiveChain(Buf* b) noexcept {

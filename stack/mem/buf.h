@@ -20,12 +20,13 @@ struct Buf {
   SlotKind kind;         // kBuf while taken
   BufClass buf_class;
   uint8_t flags;         // free for the owner
+  uint32_t pool;         // index of the shard whose pool it belongs to at present
   uint32_t offset;       // of the first used byte, from data()
   uint32_t length;       // used bytes
   uint32_t seq;          // free for the owner: sequence number of the first used byte
   Buf* next;             // free for the owner
   uint64_t tag;          // free for the owner
-  uint64_t reserved[4];
+  uint64_t reserved[3];
 
   std::byte* data() { return reinterpret_cast<std::byte*>(this + 1); }
   std::byte* begin() { return data() + offset; }
@@ -60,6 +61,10 @@ class BufPool {
 
   size_t bytes_taken() const noexcept { return bytes_taken_; }
   SpanHeader* spans() const noexcept { return spans_; }
+  // Repair after a crash: forgets the free lists and counts, so that Adopt() can make them anew.
+  void ForgetAll() noexcept;
+  // A Buf of this pool, free or taken as its kind says, is put where it belongs.
+  void Adopt(Buf* b) noexcept;
 
  private:
   bool Grow(BufClass c) noexcept;

@@ -1,4 +1,5 @@
-// Whole frames in arena buffers: how they are laid out, queued, turned into TxFrames, and handed to other shards.
+// Whole frames in arena buffers: the Ethernet header at begin(), the virtio header always right in front of it. In this
+// form they wait for a neighbour, for the next PollTransmit, or in a shard's mailbox.
 #pragma once
 
 #include <cstdint>
@@ -13,33 +14,31 @@ namespace ustcp {
 struct Context;
 struct Shard;
 
-// Buf::flags of a frame.
-inline constexpr uint8_t kBufVirtio = 1;   // a virtio header lies right in front of begin()
-inline constexpr uint8_t kBufLocal = 2;    // made by this host for itself: its source address may be ours
+// In Buf::flags of a frame that this host made for itself: its source address may be ours.
+inline constexpr uint8_t kBufLocal = 1;
 
 // Where the Ethernet header of our own frames goes: as in frames read by a driver, with room for the virtio header.
 inline constexpr uint32_t kFrameOffset = static_cast<uint32_t>(kFrameReadOffset + sizeof(VirtioNetHeader));
 
-// An empty buffer for a frame of `bytes` from the Ethernet header on; its length is set. Null: no memory.
+// A buffer for a frame of `bytes` from the Ethernet header on, with an empty virtio header; its length is set. Null: no memory.
 Buf* NewFrame(Context& ctx, size_t bytes) noexcept;
 
 // A copy of the frame, virtio header included, that does not depend on send queues. Null: no memory.
 Buf* CopyFrame(Context& ctx, const TxFrame& frame) noexcept;
 
-// Takes the first frame that QueueFrame queued. False: none. Its buffer becomes frame.owned.
-bool TakeQueuedFrame(Context& ctx, TxFrame& frame) noexcept;
-
 // Writes the destination of a frame whose rest is complete.
 void SetDestination(Buf* frame, const MacAddress& mac) noexcept;
 
-// Gives a frame as a driver reads it (virtio header at begin()) to a shard's mailbox and has the shard's driver woken.
-void HandToShard(Context& ctx, Shard& shard, Buf* frame) noexcept;
-
-// The shard of the connection that a frame is for, as a hint: whoever holds its lock looks again. Null: none.
-Shard* OwnerOfFrame(Context& ctx, ConstBytes frame) noexcept;
-
-// Delivers a frame (Ethernet header at begin()) from this host to itself, to the shard that owns the connection it is
-// for; what belongs to none goes through this shard's own mailbox.
+// Delivers a frame from this host to itself.
 void DeliverLocal(Context& ctx, Buf* frame) noexcept;
+
+// --- between shards (stack.cc) ---
+
+// The shard that should look at a frame: the one that owns the connection it is for, or for a SYN one that accepts.
+// Otherwise this one. Only a hint: whoever holds the shard's lock looks again.
+Shard& ShardForFrame(Context& ctx, ConstBytes frame) noexcept;
+
+// Gives a frame to a shard, which acts on it now if it is another one and its lock is free, or in its next turn.
+void HandToShard(Context& ctx, Shard& target, Buf* frame) noexcept;
 
 }  // namespace ustcp

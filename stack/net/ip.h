@@ -58,8 +58,7 @@ void ConfirmPath(Context& ctx, const Path& path) noexcept;
 // discovery and echo requests, reassembles fragments, hands ICMP errors to TcpIcmpError.
 void NetInput(Context& ctx, RxFrame& frame) noexcept;
 
-// Queues a complete frame in a Buf (Ethernet header at begin(); virtio header in front of it when flagged) for the next
-// PollTransmit.
+// Queues a complete frame in a Buf (Ethernet header at begin(), virtio header in front of it) for the next PollTransmit.
 void QueueFrame(Context& ctx, Buf* frame) noexcept;
 
 // Timers of the network layer: neighbour probes, reassembly.

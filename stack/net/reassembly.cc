@@ -31,6 +31,7 @@ void Free(Context& ctx, Datagram& d) {
   if (d.buffer != nullptr) ctx.shard.bufs.Give(d.buffer);
   d.buffer = nullptr;
   d.used = false;
+  --ctx.shard.reassembly.used_count;
 }
 
 void Discard(Context& ctx, Datagram& d) {
@@ -81,6 +82,7 @@ Datagram* Start(Context& ctx, const IpPacket& packet, const FragmentInfo& f) {
                     .buffer = buffer,
                     .deadline = ctx.now + lifetime,
                     .ranges = {}};
+  ++ctx.shard.reassembly.used_count;
   return place;
 }
 
@@ -179,12 +181,10 @@ DropReason Complete(Context& ctx, Datagram& d) {
   Free(ctx, d);
   ctx.counters().Add(v4 ? Counter::kIpReasmOKs : Counter::kIp6ReasmOKs);
 
-  if (Shard* owner = OwnerOfFrame(ctx, b->bytes()); owner != nullptr && owner != &ctx.shard) {
-    b->offset -= static_cast<uint32_t>(sizeof(VirtioNetHeader));
-    b->length += static_cast<uint32_t>(sizeof(VirtioNetHeader));
+  if (Shard& owner = ShardForFrame(ctx, b->bytes()); &owner != &ctx.shard) {
     const VirtioNetHeader none;
-    std::memcpy(b->begin(), &none, sizeof none);
-    HandToShard(ctx, *owner, b);
+    std::memcpy(b->begin() - sizeof none, &none, sizeof none);
+    HandToShard(ctx, owner, b);
     return DropReason::kNone;
   }
   RxFrame frame{.vnet = {}, .bytes = b->bytes(), .buffer = b};
@@ -299,12 +299,14 @@ DropReason FragmentInput(Context& ctx, const IpPacket& packet, const FragmentInf
 
 Instant ReassemblyDeadline(const Reassembly& reassembly) noexcept {
   Instant earliest = kNever;
+  if (reassembly.used_count == 0) return earliest;
   for (const Datagram& d : reassembly.datagrams)
     if (d.used) earliest = std::min(earliest, d.deadline);
   return earliest;
 }
 
 void ExpireDatagrams(Context& ctx) noexcept {
+  if (ctx.shard.reassembly.used_count == 0) return;
   for (Datagram& d : ctx.shard.reassembly.datagrams) {
     if (!d.used || d.deadline > ctx.now) continue;
     const bool v4 = d.source.is_v4();

@@ -44,6 +44,7 @@ struct Datagram {
 struct Reassembly {
   static constexpr int kDatagrams = 16;
   Datagram datagrams[kDatagrams];
+  uint32_t used_count;             // so that the usual answer, none, costs nothing
 };
 
 // What a fragment says about itself besides its IP header.

@@ -24,7 +24,7 @@ build_preset() {
   log=$(mktemp)
   say "building preset $preset${*:+: $*}"
   local begun=$SECONDS
-  if ! { cmake --preset "$preset" && cmake --build --preset "$preset" ${1:+--target "$@"}; } >"$log" 2>&1; then
+  if ! { cmake --preset "$preset" && cmake --build --preset "$preset" ${1:+--target "$@"} -- --quiet; } >"$log" 2>&1; then
     tail -n 80 "$log" >&2
     rm -f "$log"
     die "the build of preset $preset failed"

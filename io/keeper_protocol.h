@@ -20,7 +20,7 @@ enum class KeeperRequestKind : uint16_t {
   kQueue,            // for `shard`: its TAP queue's descriptor; the one it has, or a new one
   kReopenQueue,      // the queue it has is dead: a new one
   kOfferQueue,       // after a keeper was lost: the queue's descriptor is attached, the keeper takes a copy. No new one.
-  kWakeDescriptor,   // of `process`: the eventfd attached
+  kWakeDescriptor,   // of `process`: the eventfd attached, there known as `number`
   kStatus,           // answer: the message tells what the keeper holds
 };
 
@@ -32,7 +32,8 @@ struct KeeperRequest {
   int32_t pid = 0;
   uint16_t shard = 0;
   uint16_t process = 0;
-  uint64_t reserved = 0;
+  int32_t number = 0;   // kWakeDescriptor: the descriptor's number in the member
+  uint32_t reserved = 0;
 };
 static_assert(sizeof(KeeperRequest) == 32);
 

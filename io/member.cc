@@ -314,12 +314,13 @@ IoError RegisterWakeDescriptor(const Settings& settings, const char* const* envi
   KeeperRequest request;
   request.kind = KeeperRequestKind::kWakeDescriptor;
   request.process = member->process;
+  request.number = fd;
   KeeperReply reply;
   int unused = -1;
   return Ask(settings, environment, member, request, fd, &reply, &unused);
 }
 
-void AttachForked(Member* member, uint16_t process) noexcept {
+IoError AttachForked(const Settings&, const char* const*, Member* member, uint16_t process) noexcept {
   Disconnect(member);
   member->process = process;
   member->resumed = false;
@@ -329,6 +330,7 @@ void AttachForked(Member* member, uint16_t process) noexcept {
   slot.uid = static_cast<uint32_t>(sys::Call(SYS_geteuid));
   slot.state.store(ProcessSlot::kLive);
   NudgeKeeper(*member->host);
+  return {};
 }
 
 bool KeeperAlive(const Member& member) noexcept {

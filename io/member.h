@@ -50,14 +50,16 @@ IoError RequestQueue(const Settings& settings, const char* const* environment, M
 IoError ReopenQueue(const Settings& settings, const char* const* environment, Member* member, uint16_t shard,
                     TapQueue* out) noexcept;
 
-// The keeper wakes sleepers of other processes that sleep on a descriptor (Waiter::kDescriptor): hands it a copy of this
-// process's wake-up eventfd.
+// The keeper wakes sleepers of other processes that sleep on a descriptor (Waiter::kDescriptor): hands it a copy of the
+// eventfd `fd`, which it finds by the number in Waiter::wake_descriptor. To be called once for each such descriptor.
 IoError RegisterWakeDescriptor(const Settings& settings, const char* const* environment, Member* member,
                                int fd) noexcept;
 
 // In a child of fork, whose parent prepared slot `process` (state kForking): drops the parent's connection, takes the
 // slot over (kLive) and tells the keeper to watch it. The mapping was inherited; a connection is made by the first request.
-void AttachForked(Member* member, uint16_t process) noexcept;
+// Never fails today; the caller prints what it might say all the same.
+IoError AttachForked(const Settings& settings, const char* const* environment, Member* member,
+                     uint16_t process) noexcept;
 
 // True while the keeper's connection stands: one cheap system call. False: call EnsureKeeper.
 bool KeeperAlive(const Member& member) noexcept;

@@ -1,0 +1,193 @@
+#include "preload/keeper/cleanup.h"
+
+#include <algorithm>
+
+#include "stack/socket/readiness.h"
+#include "stack/socket/socket_ops.h"
+#include "stack/stack.h"
+
+namespace ustcp::keeper {
+
+namespace {
+
+bool LaidOut(const Shard& shard) { return shard.random_state != 0; }
+
+// Descriptors of all processes that stand for the object, and the other holders of a socket.
+uint32_t CountReferences(Host& host, uint64_t bits) {
+  uint32_t count = 0;
+  for (ProcessSlot& process : host.processes) {
+    if (process.state.load() == ProcessSlot::kFree) continue;
+    for (auto& at : process.pages)
+      if (FdPage* page = at.load())
+        count += static_cast<uint32_t>(
+            std::count_if(std::begin(page->entries), std::end(page->entries),
+                          [bits](const std::atomic<uint64_t>& entry) { return entry.load() == bits; }));
+  }
+  if (FdEntry::KindOf(bits) == FdEntry::kSocket && static_cast<Socket*>(FdEntry::ObjectOf(bits))->parent != nullptr)
+    ++count;   // waits to be accepted
+  return count;
+}
+
+// Another live process is changing its references to the same object: its count cannot be told now.
+bool ChangedByOthers(Host& host, uint64_t bits, uint16_t slot) {
+  for (uint16_t i = 0; i < kMaxProcesses; ++i) {
+    uint32_t state = host.processes[i].state.load();
+    if (i != slot && (state == ProcessSlot::kLive || state == ProcessSlot::kForking) &&
+        host.processes[i].intent.load() == bits)
+      return true;
+  }
+  return false;
+}
+
+void FlushWakes(Context& ctx, Wakes& wakes) {
+  ctx.wakes.Flush([&wakes](Waiter& waiter) { wakes.Wake(waiter); });
+}
+
+// Buffers that an engine of the process held for reads to come.
+void SweepBuffers(Shard& shard, uint16_t slot) {
+  for (SpanHeader* span = shard.bufs.spans(); span != nullptr; span = span->next) {
+    if (span->kind != SlotKind::kBuf) continue;
+    for (uint32_t i = 0; i < span->slot_count; ++i) {
+      auto* buf = reinterpret_cast<Buf*>(reinterpret_cast<uintptr_t>(span) + kSpanHeaderBytes + size_t{i} * span->slot_bytes);
+      if (buf->kind != SlotKind::kBuf || (buf->flags & kBufInEngine) == 0 || buf->tag != slot) continue;
+      buf->flags = 0;
+      buf->tag = 0;
+      shard.bufs.Give(buf);
+    }
+  }
+}
+
+}  // namespace
+
+TryShardLock::TryShardLock(Host& host, Shard& shard, Instant now) : ctx{host, shard, now, {}} {
+  switch (shard.lock.TryLock()) {
+    case LockResult::kBusy: return;
+    case LockResult::kOwnerDied:
+      RepairShard(ctx);
+      shard.lock.MarkConsistent();
+      break;
+    case LockResult::kClean: break;
+  }
+  held_ = true;
+}
+
+bool Burial::SettleIntent(Host& host, Wakes& wakes, Instant now) {
+  ProcessSlot& process = host.processes[slot_];
+  uint64_t bits = process.intent.load();
+  if (bits == 0) return true;
+  if (ChangedByOthers(host, bits, slot_)) return false;
+  if (FdEntry::KindOf(bits) == FdEntry::kSocket) {
+    auto* socket = static_cast<Socket*>(FdEntry::ObjectOf(bits));
+    TryShardLock lock(host, host.shard(*socket), now);
+    if (!lock) return false;
+    if (socket->kind == SlotKind::kSocket) {
+      uint32_t count = CountReferences(host, bits);
+      // One more, dropped at once: so that the last one is dropped in one place.
+      socket->refs.store(count + 1);
+      if (DropReference(*socket)) FinishClose(lock.ctx, *socket);
+    }
+    process.intent.store(0);
+    lock.Unlock();
+    FlushWakes(lock.ctx, wakes);
+    return true;
+  }
+  if (FdEntry::KindOf(bits) == FdEntry::kEpoll) {
+    auto* set = static_cast<EpollSet*>(FdEntry::ObjectOf(bits));
+    if (set->kind == SlotKind::kEpollSet) {
+      set->refs.store(CountReferences(host, bits) + 1);
+      process.intent.store(0);
+      ReleaseEpollSet(host, *set, now);
+    }
+  }
+  process.intent.store(0);
+  return true;
+}
+
+bool Burial::DropDescriptors(Host& host, Wakes& wakes, Instant now) {
+  ProcessSlot& process = host.processes[slot_];
+  for (; next_page_ < kFdPagesPerProcess; ++next_page_) {
+    FdPage* page = process.pages[next_page_].load();
+    if (page == nullptr) continue;
+    for (auto& entry : page->entries) {
+      uint64_t bits = entry.load();
+      if (bits == 0) continue;
+      if (FdEntry::KindOf(bits) == FdEntry::kSocket) {
+        auto* socket = static_cast<Socket*>(FdEntry::ObjectOf(bits));
+        TryShardLock lock(host, host.shard(*socket), now);
+        if (!lock) return false;
+        // If this driver dies between the two, the next one finds the intent and counts anew.
+        process.intent.store(bits);
+        entry.store(0);
+        if (DropReference(*socket)) FinishClose(lock.ctx, *socket);
+        process.intent.store(0);
+        lock.Unlock();
+        FlushWakes(lock.ctx, wakes);
+      } else {
+        process.intent.store(bits);
+        entry.store(0);
+        if (FdEntry::KindOf(bits) == FdEntry::kEpoll)
+          ReleaseEpollSet(host, *static_cast<EpollSet*>(FdEntry::ObjectOf(bits)), now);
+        process.intent.store(0);
+      }
+    }
+    SimpleLock guard(host.host_lock);
+    process.pages[next_page_].store(nullptr);
+    host.fd_pages.Give(page);
+  }
+  return true;
+}
+
+bool Burial::SweepShard(Host& host, Shard& shard, Wakes& wakes, Instant now) {
+  TryShardLock lock(host, shard, now);
+  if (!lock) return false;
+  shard.wait_entries.ForEachLive([&](WaitEntry& entry) {
+    if (entry.process != slot_) return;
+    Unwatch(host, entry);
+    shard.wait_entries.Give(&entry);
+  });
+  shard.waiters.ForEachLive([&](Waiter& waiter) {
+    if (waiter.process != slot_) return;
+    // It may be noted in any set: sets are shared after fork.
+    for (Shard& other : host.shards)
+      if (LaidOut(other)) other.epoll_sets.ForEachLive([&](EpollSet& set) { EpollWake(set, waiter); });
+    for (Shard& other : host.shards) {
+      Waiter* leader = &waiter;
+      if (other.leader_waiter.compare_exchange_strong(leader, nullptr)) other.leader.store(0);
+    }
+    shard.waiters.Give(&waiter);
+  });
+  SweepBuffers(shard, slot_);
+  shard.listeners.ForEachLive([&](Listener& listener) {
+    uint16_t home = host.processes[slot_].shard;
+    if (home < kMaxShards && host.shards[home].process == slot_)
+      listener.acceptors[home / 64].fetch_and(~(uint64_t{1} << (home % 64)));
+  });
+  lock.Unlock();
+  FlushWakes(lock.ctx, wakes);
+  return true;
+}
+
+bool Burial::Advance(Host& host, Wakes& wakes, Instant now) {
+  if (!intent_settled_) {
+    if (!SettleIntent(host, wakes, now)) return false;
+    intent_settled_ = true;
+  }
+  if (!DropDescriptors(host, wakes, now)) return false;
+  for (; next_shard_ < kMaxShards; ++next_shard_)
+    if (LaidOut(host.shards[next_shard_]) && !SweepShard(host, host.shards[next_shard_], wakes, now)) return false;
+  wakes.Forget(slot_);
+  SimpleLock guard(host.host_lock);
+  ProcessSlot& process = host.processes[slot_];
+  if (process.shard < kMaxShards) {
+    Shard& shard = host.shards[process.shard];
+    if (shard.process == slot_ && shard.state.load() == Shard::kInUse) shard.state.store(Shard::kOrphaned);
+  }
+  process.pid = 0;
+  process.creator_pid = 0;
+  process.start_time = 0;
+  process.shard = kNoShard;
+  process.state.store(ProcessSlot::kFree);
+  return true;
+}
+
+}  // namespace ustcp::keeper

@@ -1,0 +1,49 @@
+// What is left of a process that ended: its descriptors' references, its sleepers, the buffers of its engines, its lead.
+// Everything is done in steps that can be repeated, each under the lock it needs: another driver goes on where one died.
+#pragma once
+
+#include <cstdint>
+
+#include "preload/keeper/wakes.h"
+#include "stack/host/host.h"
+
+namespace ustcp::keeper {
+
+class Burial {
+ public:
+  // `slot` is in state kDead.
+  explicit Burial(uint16_t slot) : slot_(slot) {}
+  // Goes on as far as locks allow without waiting: a holder may be stopped. True when the slot is free.
+  bool Advance(Host& host, Wakes& wakes, Instant now);
+  uint16_t slot() const { return slot_; }
+
+ private:
+  bool SettleIntent(Host& host, Wakes& wakes, Instant now);
+  bool DropDescriptors(Host& host, Wakes& wakes, Instant now);
+  bool SweepShard(Host& host, Shard& shard, Wakes& wakes, Instant now);
+
+  uint16_t slot_;
+  bool intent_settled_ = false;
+  int next_page_ = 0;
+  int next_shard_ = 0;
+};
+
+// Takes a shard's lock if it is free, repairing the shard when its holder died.
+class TryShardLock {
+ public:
+  TryShardLock(Host& host, Shard& shard, Instant now);
+  ~TryShardLock() { Unlock(); }
+  TryShardLock(const TryShardLock&) = delete;
+  TryShardLock& operator=(const TryShardLock&) = delete;
+  explicit operator bool() const { return held_; }
+  void Unlock() {
+    if (held_) ctx.shard.lock.Unlock();
+    held_ = false;
+  }
+  Context ctx;
+
+ private:
+  bool held_ = false;
+};
+
+}  // namespace ustcp::keeper

@@ -1,0 +1,502 @@
+#include "preload/keeper/driver.h"
+
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/random.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <bit>
+#include <cerrno>
+#include <csignal>
+#include <cstring>
+#include <thread>
+
+#include "io/arena_map.h"
+#include "io/clock.h"
+#include "io/keeper_channel.h"
+#include "io/member.h"
+#include "io/parse.h"
+#include "preload/keeper/confine.h"
+#include "preload/keeper/log.h"
+#include "preload/keeper/setup.h"
+#include "stack/stack.h"
+
+namespace ustcp::keeper {
+
+namespace {
+
+constexpr int kQuietTicks = 5;              // without its program: then we sleep on the queue in its place
+constexpr auto kStayAwake = 50ms;
+constexpr auto kStuckLook = 250ms;          // at led shards with connections
+constexpr auto kStuckLookIdle = 1000ms;     // at those that only listen
+constexpr auto kBusyRetry = 1ms;            // a lock is held: again after this
+constexpr auto kForkPatience = 5s;          // between a fork's preparation and the child's first instruction
+constexpr auto kQueuePatience = 300ms;      // members offer the queues of an adopted arena
+constexpr uint32_t kFramesPerTurn = 256;
+constexpr int kNudge = -1;                  // epoll data that is no process slot
+constexpr int kBroker = -2;
+
+bool HasConnections(const Shard& shard) {
+  return shard.connections.live() != 0 || shard.half_opens.live() != 0;
+}
+
+bool Empty(const Shard& shard) {
+  return !HasConnections(shard) && shard.time_waits.live() == 0 && shard.sockets.live() == 0 &&
+         shard.listeners.live() == 0 && shard.epoll_sets.live() == 0;
+}
+
+bool Readable(int fd) {
+  pollfd p{fd, POLLIN, 0};
+  return poll(&p, 1, 0) > 0 && (p.revents & POLLIN) != 0;
+}
+
+int OpenPidfd(pid_t pid) { return static_cast<int>(syscall(SYS_pidfd_open, pid, 0)); }
+
+}  // namespace
+
+Driver::Driver(Host& host, int socket, bool adopted)
+    : host_(host), socket_(socket), adopted_(adopted), started_(MonotonicNow()), awake_until_(started_ + kStayAwake) {
+  pidfds_.fill(-1);
+}
+
+Driver::~Driver() {
+  if (engine_ != nullptr) Engine::Destroy(engine_);
+  for (int fd : pidfds_)
+    if (fd >= 0) close(fd);
+}
+
+bool Driver::Open() {
+  epoll_fd_ = epoll_create1(EPOLL_CLOEXEC);
+  nudge_fd_ = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+  EngineOptions options;
+  options.kind = EngineKind::kPlain;
+  options.owner_tag = kNoProcess;
+  options.quiet = true;
+  engine_ = Engine::Create(options);
+  batch_ = std::make_unique<TxBatch>();
+  if (epoll_fd_ < 0 || nudge_fd_ < 0 || engine_ == nullptr) return false;
+  epoll_event event{};
+  event.events = EPOLLIN;
+  event.data.u64 = static_cast<uint64_t>(kNudge);
+  if (epoll_ctl(epoll_fd_, EPOLL_CTL_ADD, nudge_fd_, &event) != 0) return false;
+  event.data.u64 = static_cast<uint64_t>(kBroker);
+  if (epoll_ctl(epoll_fd_, EPOLL_CTL_ADD, socket_, &event) != 0) return false;
+  // A futex and descriptors cannot be waited for together everywhere: this thread turns the one into the other. It runs
+  // only when somebody wakes the word, which members do only while host.keeper_asleep says so.
+  std::thread([this] {
+    uint32_t seen = host_.keeper_word.load();
+    for (;;) {
+      FutexWait(host_.keeper_word, seen, NanosOf(kNever));
+      uint32_t word = host_.keeper_word.load();
+      if (word == seen) continue;
+      seen = word;
+      uint64_t one = 1;
+      [[maybe_unused]] ssize_t n = write(nudge_fd_, &one, sizeof(one));
+    }
+  }).detach();
+  return true;
+}
+
+void Driver::Tell(InternalKind kind, uint16_t shard) {
+  InternalMessage message;
+  message.kind = kind;
+  message.shard = shard;
+  if (SendMessage(socket_, &message, sizeof(message), -1) < 0) broker_gone_ = true;
+}
+
+void Driver::Hear(const InternalMessage& message, int fd) {
+  switch (message.kind) {
+    case InternalKind::kQueue: {
+      if (message.shard >= kMaxShards || fd < 0) break;
+      ShardWatch& watch = shards_[message.shard];
+      if (watch.queue.fd >= 0) close(watch.queue.fd);
+      watch.queue = QueueFromDescription(message.queue, fd).ref(watch.queue.generation + 1);
+      host_.shards[message.shard].has_queue.store(true);
+      return;
+    }
+    case InternalKind::kWakeDescriptor:
+      if (fd < 0) break;
+      wakes_.Add(message.process, message.number, fd);
+      return;
+    case InternalKind::kLook: look_ = true; break;
+    default: break;
+  }
+  if (fd >= 0) close(fd);
+}
+
+void Driver::HearBroker() {
+  for (;;) {
+    InternalMessage message;
+    int fd = -1;
+    ssize_t n = ReceiveMessage(socket_, &message, sizeof(message), &fd, -1);
+    if (n == -EAGAIN) return;
+    if (n <= 0) {
+      if (!broker_gone_) epoll_ctl(epoll_fd_, EPOLL_CTL_DEL, socket_, nullptr);
+      broker_gone_ = true;
+      return;
+    }
+    Hear(message, fd);
+  }
+}
+
+// Has the process of a live slot a descriptor of ours that tells its end?
+void Driver::WatchProcess(uint16_t slot) {
+  ProcessSlot& process = host_.processes[slot];
+  int fd = OpenPidfd(process.pid);
+  if (fd < 0 && errno == ESRCH) return Bury(slot);
+  if (fd < 0) {
+    Log("process %d cannot be watched: errno %d", process.pid, errno);
+    return;
+  }
+  // The number may have passed to another process before we came; with a hidden /proc we cannot tell.
+  uint64_t start = ProcessStartTime(process.pid);
+  if (start != 0 && process.start_time != 0 && start != process.start_time) {
+    close(fd);
+    return Bury(slot);
+  }
+  epoll_event event{};
+  event.events = EPOLLIN;
+  event.data.u64 = slot;
+  if (epoll_ctl(epoll_fd_, EPOLL_CTL_ADD, fd, &event) != 0) {
+    close(fd);
+    return;
+  }
+  pidfds_[slot] = fd;
+}
+
+void Driver::Bury(uint16_t slot) {
+  if (pidfds_[slot] >= 0) close(pidfds_[slot]);
+  pidfds_[slot] = -1;
+  host_.processes[slot].state.store(ProcessSlot::kDead);
+  for (const Burial& burial : burials_)
+    if (burial.slot() == slot) return;
+  burials_.emplace_back(slot);
+}
+
+void Driver::LookAtProcesses() {
+  look_ = false;
+  Instant now = MonotonicNow();
+  for (uint16_t i = 0; i < kMaxProcesses; ++i) {
+    ProcessSlot& process = host_.processes[i];
+    switch (process.state.load()) {
+      case ProcessSlot::kLive:
+        if (pidfds_[i] < 0) WatchProcess(i);
+        break;
+      case ProcessSlot::kForking:
+        // A parent that died while it forked leaves a slot that no child ever takes over.
+        if (process.creator_pid != 0 && now - started_ > kForkPatience && ProcessStartTime(process.creator_pid) == 0 &&
+            process.state.load() == ProcessSlot::kForking) {
+          Bury(i);
+        } else {
+          look_ = true;
+        }
+        break;
+      case ProcessSlot::kDead: Bury(i); break;
+      default: break;
+    }
+  }
+}
+
+void Driver::FinishBurials() {
+  Instant now = MonotonicNow();
+  for (size_t i = 0; i < burials_.size();) {
+    if (!burials_[i].Advance(host_, wakes_, now)) {
+      ++i;
+      continue;
+    }
+    Log("process slot %d cleaned up", burials_[i].slot());
+    burials_.erase(burials_.begin() + static_cast<ptrdiff_t>(i));
+  }
+}
+
+QueueRef Driver::QueueOf(const Shard& shard) const {
+  if (shards_[shard.index].queue.fd >= 0) return shards_[shard.index].queue;
+  // To send, any queue of the interface will do.
+  for (const ShardWatch& watch : shards_)
+    if (watch.queue.fd >= 0) return watch.queue;
+  return {};
+}
+
+void Driver::Send(Context& ctx, QueueRef queue) {
+  if (!HasOutput(ctx.shard)) return;
+  bool more = true;
+  while (more) {
+    more = PollTransmit(ctx, *batch_);
+    if (batch_->count != 0 && queue.fd >= 0) engine_->Transmit(queue, *batch_);
+    ReleaseTransmitted(ctx, *batch_);
+  }
+}
+
+// Shards that our turn gave something to send. One that is held at the moment is flushed by its holder.
+void Driver::FlushTouched(Context& ctx) {
+  for (size_t word = 0; word < ctx.touched.size(); ++word)
+    while (ctx.touched[word] != 0) {
+      int bit = std::countr_zero(ctx.touched[word]);
+      ctx.touched[word] &= ctx.touched[word] - 1;
+      Shard& shard = host_.shards[word * 64 + static_cast<size_t>(bit)];
+      if (&shard == &ctx.shard) continue;
+      TryShardLock lock(host_, shard, ctx.now);
+      if (!lock) continue;
+      Send(lock.ctx, QueueOf(shard));
+      lock.Unlock();
+      lock.ctx.wakes.Flush([this](Waiter& waiter) { wakes_.Wake(waiter); });
+    }
+}
+
+bool Driver::Drive(Shard& shard) {
+  TryShardLock lock(host_, shard, MonotonicNow());
+  if (!lock) return false;
+  Context& ctx = lock.ctx;
+  QueueRef own = shards_[shard.index].queue;
+  QueueRef out = QueueOf(shard);
+  DrainMailbox(ctx);
+  if (own.fd >= 0) {
+    auto sink = [&ctx](RxFrame& frame) { OnFrame(ctx, frame); };
+    ReceiveResult received = engine_->Receive(own, shard.bufs, sink, kFramesPerTurn);
+    if (received.error != 0) {
+      Log("queue of shard %d is gone: errno %d", shard.index, received.error);
+      engine_->ReleaseQueue(own, shard.bufs);
+      close(own.fd);
+      shards_[shard.index].queue = QueueRef{-1, true, own.generation};
+    }
+  }
+  if (NextDeadline(ctx) <= ctx.now) OnDeadline(ctx);
+  Send(ctx, out);
+  shard.next_deadline_ns.store(NanosOf(NextDeadline(ctx)), std::memory_order_relaxed);
+  shard.last_turn_ns.store(NanosOf(ctx.now), std::memory_order_relaxed);
+  shards_[shard.index].turns = shard.turns.fetch_add(1, std::memory_order_relaxed) + 1;
+  lock.Unlock();
+  ctx.wakes.Flush([this](Waiter& waiter) { wakes_.Wake(waiter); });
+  FlushTouched(ctx);
+  return true;
+}
+
+bool Driver::FreeWhenEmpty(Shard& shard) {
+  if (!Empty(shard)) return false;
+  SimpleLock guard(host_.host_lock);
+  TryShardLock lock(host_, shard, MonotonicNow());
+  if (!lock || !Empty(shard) || !shard.mailbox.empty()) return false;
+  ShardWatch& watch = shards_[shard.index];
+  if (watch.queue.fd >= 0) {
+    engine_->ReleaseQueue(watch.queue, shard.bufs);
+    close(watch.queue.fd);
+  }
+  watch = ShardWatch{};
+  watch.turns = shard.turns.load();
+  shard.has_queue.store(false);
+  shard.state.store(Shard::kFree);
+  lock.Unlock();
+  Tell(InternalKind::kQueueFreed, shard.index);
+  return true;
+}
+
+// Somebody sleeps on it. Stopped (SIGSTOP, a debugger), nobody would notice: frames or timers that are overdue at two looks
+// in a row, without a turn in between, are ours to handle.
+void Driver::LookAtLed(Shard& shard, ShardWatch& watch, Instant now, Plan* plan) {
+  watch.quiet_ticks = 0;
+  auto interval = HasConnections(shard) ? kStuckLook : kStuckLookIdle;
+  if (!HasConnections(shard) && shard.listeners.live() == 0 && shard.time_waits.live() == 0) return;
+  if (now - watch.stuck_look >= interval) {
+    uint64_t turns = shard.turns.load(std::memory_order_relaxed);
+    bool overdue = shard.next_deadline_ns.load(std::memory_order_relaxed) < NanosOf(now - interval) ||
+                   (watch.queue.fd >= 0 && Readable(watch.queue.fd)) || !shard.mailbox.empty();
+    if (overdue && turns == watch.stuck_turns) {
+      if (Drive(shard)) plan->next = std::min(plan->next, now + Duration{int64_t{host_.config.tick_us} * 1000});
+      watch.stuck_turns = watch.turns;
+      // Until its leader turns again, ours is the only drive: keep looking at once, not after the interval.
+      if (watch.stuck_turns == shard.turns.load(std::memory_order_relaxed)) return;
+    }
+    watch.stuck_turns = turns;
+    watch.stuck_look = now;
+  }
+  plan->next = std::min(plan->next, watch.stuck_look + interval);
+}
+
+void Driver::LookAtShard(Shard& shard, Instant now, Plan* plan) {
+  ShardWatch& watch = shards_[shard.index];
+  uint32_t state = shard.state.load();
+  if (state == Shard::kOrphaned && FreeWhenEmpty(shard)) return;
+  if (adopted_ && watch.queue.fd < 0 && !watch.asked_queue && now - started_ > kQueuePatience) {
+    watch.asked_queue = true;
+    Tell(InternalKind::kNeedQueue, shard.index);
+  }
+  if (state == Shard::kInUse && shard.leader_waiter.load() != nullptr) {
+    LookAtLed(shard, watch, now, plan);
+    watch.turns = shard.turns.load(std::memory_order_relaxed);
+    return;
+  }
+
+  uint64_t turns = shard.turns.load(std::memory_order_relaxed);
+  auto tick = Duration{int64_t{host_.config.tick_us} * 1000};
+  if (turns != watch.turns && state == Shard::kInUse) {
+    // Its program comes by: nothing to do for this tick.
+    watch.turns = turns;
+    watch.quiet_ticks = 0;
+    plan->ticking = true;
+    return;
+  }
+  bool quiet = state == Shard::kOrphaned || watch.quiet_ticks >= kQuietTicks;
+  Instant deadline = InstantFromNanos(shard.next_deadline_ns.load(std::memory_order_relaxed));
+  bool due = deadline <= now || !shard.mailbox.empty() || shard.closing.load(std::memory_order_relaxed) != nullptr ||
+             HasOutput(shard) || (watch.queue.fd >= 0 && Readable(watch.queue.fd));
+  if (due && now - InstantFromNanos(shard.last_turn_ns.load(std::memory_order_relaxed)) >= (quiet ? Duration{0} : tick)) {
+    if (!Drive(shard)) {
+      plan->next = std::min(plan->next, now + kBusyRetry);
+    } else {
+      deadline = InstantFromNanos(shard.next_deadline_ns.load(std::memory_order_relaxed));
+    }
+  }
+  if (!quiet) {
+    ++watch.quiet_ticks;
+    plan->ticking = true;
+    return;
+  }
+  plan->next = std::min(plan->next, deadline);
+  if (watch.queue.fd >= 0) plan->queues.push_back({watch.queue.fd, POLLIN, 0});
+}
+
+bool Driver::Replaced() const { return host_.keeper_pid.load() != static_cast<int32_t>(getpid()); }
+
+void Driver::ReportIdle() {
+  bool idle = burials_.empty();
+  for (const ProcessSlot& process : host_.processes) idle &= process.state.load() == ProcessSlot::kFree;
+  for (const Shard& shard : host_.shards) idle &= shard.state.load() == Shard::kFree;
+  if (idle == reported_idle_) return;
+  reported_idle_ = idle;
+  Tell(idle ? InternalKind::kIdle : InternalKind::kBusy, 0);
+}
+
+void Driver::Sleep(const Plan& plan) {
+  Instant now = MonotonicNow();
+  Instant until = plan.next;
+  if (!burials_.empty()) until = std::min(until, now + kBusyRetry);
+  if (look_) until = std::min(until, now + kStuckLook);
+  bool ticking = plan.ticking || now < awake_until_;
+  if (ticking) until = std::min(until, now + Duration{int64_t{host_.config.tick_us} * 1000});
+  if (broker_gone_ || adopted_) until = std::min<Instant>(until, now + kStuckLook);
+
+  std::vector<pollfd> polls = plan.queues;
+  polls.push_back({epoll_fd_, POLLIN, 0});
+  if (!ticking) {
+    host_.keeper_asleep.store(1);
+    // Who changed the word before it saw this must not be missed.
+    if (host_.keeper_word.load() != seen_word_) until = now;
+  }
+  timespec left{};
+  if (until != kNever) left = TimeLeft(until, now);
+  int n = ppoll(polls.data(), polls.size(), until == kNever ? nullptr : &left, nullptr);
+  host_.keeper_asleep.store(0);
+  if (n <= 0 || polls.back().revents == 0) return;
+
+  epoll_event events[64];
+  int count = epoll_wait(epoll_fd_, events, 64, 0);
+  for (int i = 0; i < count; ++i) {
+    auto who = static_cast<int64_t>(events[i].data.u64);
+    if (who == kBroker) {
+      HearBroker();
+    } else if (who == kNudge) {
+      uint64_t times;
+      [[maybe_unused]] ssize_t r = read(nudge_fd_, &times, sizeof(times));
+    } else {
+      Bury(static_cast<uint16_t>(who));
+    }
+  }
+}
+
+void Driver::Run() {
+  HearBroker();
+  for (;;) {
+    uint32_t word = host_.keeper_word.load();
+    Instant now = MonotonicNow();
+    if (word != seen_word_) {
+      seen_word_ = word;
+      look_ = true;
+      awake_until_ = now + kStayAwake;
+      wakes_.WakeSignalled(host_);
+    }
+    if (look_) LookAtProcesses();
+    FinishBurials();
+    Plan plan;
+    for (Shard& shard : host_.shards)
+      if (shard.state.load() != Shard::kFree) LookAtShard(shard, now, &plan);
+    ReportIdle();
+    if (Replaced()) {
+      Log("another keeper has the arena");
+      return;
+    }
+    // Without a broker nobody can join any more; those who are here find a new keeper when they need one.
+    if (broker_gone_ && reported_idle_) return;
+    Sleep(plan);
+  }
+}
+
+namespace {
+
+int Refuse(int socket, const IoError& error) {
+  InternalMessage message;
+  message.kind = InternalKind::kFailed;
+  message.error = error.code;
+  std::memcpy(message.message, error.message, sizeof(message.message));
+  SendMessage(socket, &message, sizeof(message), -1);
+  return 1;
+}
+
+IoError Fail(const char* what, const char* remedy) {
+  IoError error;
+  error.code = ENETDOWN;
+  TextBuilder(error.message) << what << "; " << remedy;
+  return error;
+}
+
+}  // namespace
+
+int RunDriver(const Settings& settings, const DeviceInfo& device, int socket, int arena_fd) {
+  signal(SIGTERM, SIG_DFL);
+  signal(SIGINT, SIG_IGN);
+  bool adopted = arena_fd >= 0;
+  uint64_t bytes = settings.arena_bytes;
+  uint64_t inode = 0;
+  IoError error;
+  if (!adopted) error = CreateArenaFile(settings.host.name, bytes, &arena_fd);
+  if (!error) error = InspectArenaFile(arena_fd, &bytes, &inode);
+  if (!error) error = MapArena(arena_fd, bytes, true);
+  if (error) return Refuse(socket, error);
+  auto* host = reinterpret_cast<Host*>(kArenaBase);
+  if (!adopted) {
+    std::array<uint8_t, 32> seed;
+    if (getrandom(seed.data(), seed.size(), 0) != static_cast<ssize_t>(seed.size()))
+      return Refuse(socket, Fail("no random numbers", "see getrandom(2)"));
+    HostConfig config = settings.host;
+    config.device = device;
+    Sysctls sysctls = settings.sysctls;
+    if (settings.sysctl_seed != SysctlSeed::kDefault) SeedSysctls(&sysctls, &settings.sysctl_given);
+    host = CreateHost(host, bytes, config, sysctls, seed, MonotonicNow());
+    if (host == nullptr) return Refuse(socket, Fail("arena_size is too small for a host", "raise USTCP_ARENA_SIZE"));
+  } else if (host->magic != kArenaMagic || host->layout_hash != LayoutHash()) {
+    return Refuse(socket, Fail("program and keeper are of different versions", "restart the host's programs"));
+  }
+  host->keeper_pid.store(getpid());
+  host->keeper_asleep.store(0);
+
+  Driver driver(*host, socket, adopted);
+  uint32_t uid = 0;
+  uint32_t gid = 0;
+  DriverUser(settings.host.interface, &uid, &gid);
+  if (!driver.Open()) return Refuse(socket, Fail("no descriptors for the keeper", "raise RLIMIT_NOFILE"));
+  if (int code = ConfineDriver(uid, gid)) return Refuse(socket, Fail("the keeper cannot give up rights", ErrnoText(code)));
+
+  InternalMessage message;
+  message.kind = InternalKind::kReady;
+  message.pid = getpid();
+  message.arena_bytes = bytes;
+  message.arena_inode = inode;
+  if (SendMessage(socket, &message, sizeof(message), arena_fd) < 0) return 1;
+  close(arena_fd);
+  driver.Run();
+  // The futex thread is asleep in the arena: no destructors, no joining.
+  _exit(0);
+}
+
+}  // namespace ustcp::keeper

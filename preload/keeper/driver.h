@@ -1,0 +1,94 @@
+// The keeper's half that maps the arena: drives shards that nobody else drives, notices deaths and cleans up. It has no
+// rights beyond the members' and makes few system calls.
+//
+// When it drives (docs/architecture.md, "keeper"):
+//   led shard       a thread of the program sleeps on its queue: left alone, looked at now and then in case that thread is
+//                   stopped
+//   busy shard      its program comes by by itself: looked at every tick; a tick without a turn is made up for
+//   quiet shard     its program has not come by for several ticks: the driver sleeps on its queue in the program's place
+//   orphaned shard  its program is gone: the same, until its last connection is
+#pragma once
+
+#include <poll.h>
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "io/config.h"
+#include "io/engine.h"
+#include "preload/keeper/cleanup.h"
+#include "preload/keeper/internal.h"
+#include "preload/keeper/wakes.h"
+#include "stack/host/host.h"
+
+namespace ustcp::keeper {
+
+// The driver process: makes the arena (or adopts `arena_fd` >= 0), drops its rights, reports over `socket`, and works until
+// the broker is gone. Returns the exit status.
+int RunDriver(const Settings& settings, const DeviceInfo& device, int socket, int arena_fd);
+
+class Driver {
+ public:
+  Driver(Host& host, int socket, bool adopted);
+  ~Driver();
+  // False when a descriptor or thread could not be made.
+  bool Open();
+  void Run();
+
+ private:
+  struct ShardWatch {
+    QueueRef queue;
+    uint64_t turns = 0;           // as of the last look
+    int quiet_ticks = 0;
+    Instant stuck_look = Instant{};
+    uint64_t stuck_turns = 0;
+    bool asked_queue = false;
+  };
+  // What a look at all shards decided.
+  struct Plan {
+    Instant next = kNever;        // when to look again
+    bool ticking = false;         // some shard needs looking at every tick
+    std::vector<pollfd> queues;   // to sleep on in their programs' place
+  };
+
+  void HearBroker();
+  void Hear(const InternalMessage& message, int fd);
+  void Tell(InternalKind kind, uint16_t shard);
+  void LookAtProcesses();
+  void WatchProcess(uint16_t slot);
+  void Bury(uint16_t slot);
+  void FinishBurials();
+  void LookAtShard(Shard& shard, Instant now, Plan* plan);
+  void LookAtLed(Shard& shard, ShardWatch& watch, Instant now, Plan* plan);
+  bool FreeWhenEmpty(Shard& shard);
+  bool Drive(Shard& shard);
+  void Send(Context& ctx, QueueRef queue);
+  void FlushTouched(Context& ctx);
+  QueueRef QueueOf(const Shard& shard) const;
+  void Sleep(const Plan& plan);
+  void ReportIdle();
+  bool Replaced() const;
+
+  Host& host_;
+  int socket_;
+  Wakes wakes_;
+  std::vector<Burial> burials_;
+  bool adopted_;
+  bool broker_gone_ = false;
+  bool reported_idle_ = false;
+  bool look_ = true;              // at the process table
+  uint32_t seen_word_ = 0;        // keeper_word as of the last look
+  Instant started_;
+  Instant awake_until_;           // no deep sleep before: members who often leave their lead need not wake us each time
+  int epoll_fd_ = -1;
+  int nudge_fd_ = -1;             // written when keeper_word changes while we sleep
+  Engine* engine_ = nullptr;
+  std::unique_ptr<TxBatch> batch_;
+  std::array<ShardWatch, kMaxShards> shards_{};
+  std::array<int, kMaxProcesses> pidfds_;
+};
+
+}  // namespace ustcp::keeper

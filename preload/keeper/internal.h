@@ -1,0 +1,37 @@
+// What the keeper's two halves say to each other, over a socket pair made before they part.
+#pragma once
+
+#include <cstdint>
+
+#include "io/keeper_protocol.h"
+
+namespace ustcp::keeper {
+
+enum class InternalKind : uint16_t {
+  // Broker to driver.
+  kQueue = 1,        // `shard` has this queue now (descriptor attached)
+  kWakeDescriptor,   // of `process`, known there as `number` (attached)
+  kLook,             // a member came or went: look at the process table
+  // Driver to broker.
+  kReady,            // the arena is there (descriptor attached)
+  kFailed,           // error and message tell why there is none
+  kQueueFreed,       // `shard` is free: its queue is to be closed
+  kNeedQueue,        // `shard` has traffic and no queue (after an adoption)
+  kIdle,             // nothing is left to keep
+  kBusy,             // not idle any more
+};
+
+struct InternalMessage {
+  InternalKind kind{};
+  uint16_t shard = 0;
+  uint16_t process = 0;
+  int32_t number = 0;
+  int32_t error = 0;
+  int32_t pid = 0;
+  uint64_t arena_bytes = 0;
+  uint64_t arena_inode = 0;
+  QueueDescription queue;
+  char message[224] = {};
+};
+
+}  // namespace ustcp::keeper

@@ -1,0 +1,149 @@
+// ustcp-keeper: opens TAP queues for a host's programs, holds its arena, drives what nobody else drives.
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+
+#include "io/config.h"
+#include "io/keeper_channel.h"
+#include "io/keeper_start.h"
+#include "io/parse.h"
+#include "preload/keeper/broker.h"
+#include "preload/keeper/confine.h"
+#include "preload/keeper/driver.h"
+#include "preload/keeper/log.h"
+#include "preload/keeper/setup.h"
+
+namespace ustcp::keeper {
+namespace {
+
+struct Arguments {
+  bool ready = false;
+  bool adopt = false;
+  bool tap = false;
+  bool foreground = false;
+  bool help = false;
+};
+
+constexpr char kUsage[] =
+    "usage: ustcp-keeper [--foreground]\n"
+    "Keeps the virtual host that the environment (USTCP_HOST, ...) and its configuration name; see ustcp(1).\n"
+    "Programs start it on demand with --ready, --adopt and --tap, which name descriptors 3, 4 and 5.\n";
+
+bool Parse(int argc, char** argv, Arguments* out) {
+  for (int i = 1; i < argc; ++i) {
+    if (std::strcmp(argv[i], "--ready") == 0) out->ready = true;
+    else if (std::strcmp(argv[i], "--adopt") == 0) out->adopt = true;
+    else if (std::strcmp(argv[i], "--tap") == 0) out->tap = true;
+    else if (std::strcmp(argv[i], "--foreground") == 0) out->foreground = true;
+    else if (std::strcmp(argv[i], "--help") == 0) out->help = true;
+    else return false;
+  }
+  return true;
+}
+
+void MakeCloseOnExec(int fd) { fcntl(fd, F_SETFD, FD_CLOEXEC); }
+
+// Everything that can be refused before the first process is made.
+IoError Prepare(const Arguments& arguments, BrokerOptions* out) {
+  if (IoError error = LoadSettings(environ, &out->settings)) return error;
+  const Settings& settings = out->settings;
+  char directory[kMaxSettingPath];
+  RuntimeDirectory(settings, environ, directory);
+  if (IoError error = CheckRuntimeDirectory(directory, true)) return error;
+  OpenLog(settings.keeper_log, arguments.foreground);
+
+  char socket_path[kMaxSettingPath];
+  char lock_path[kMaxSettingPath];
+  char arena_path[kMaxSettingPath];
+  if (!KeeperPath(directory, settings.host.name, ".sock", socket_path) ||
+      !KeeperPath(directory, settings.host.name, ".lock", lock_path) ||
+      !KeeperPath(directory, settings.host.name, ".arena", arena_path)) {
+    IoError error;
+    error.code = EINVAL;
+    TextBuilder(error.message) << "path of the keeper's socket is too long: " << directory
+                               << "; set USTCP_RUNTIME_DIR to a shorter one";
+    return error;
+  }
+  out->socket_path = socket_path;
+  out->arena_record_path = arena_path;
+  if (IoError error = TakeHostLock(lock_path, &out->host_lock_fd)) return error;
+  if (arguments.adopt) {
+    out->adopt_fd = kKeeperArenaFd;
+  } else {
+    out->adopt_fd = FindAbandonedArena(arena_path);
+  }
+
+  if (arguments.tap || settings.tap_fd >= 0) {
+    int fd = arguments.tap ? kKeeperTapFd : settings.tap_fd;
+    if (IoError error = AdoptTapQueue(fd, &out->spare)) {
+      error.code = EINVAL;
+      return error;
+    }
+    out->tap_handed_in = true;
+    std::memcpy(out->settings.host.interface, out->spare.name, sizeof(out->spare.name));
+    return TakeInterfaceLock(out->settings.host.interface, &out->interface_lock_fd);
+  }
+  if (IoError error = TakeInterfaceLock(settings.host.interface, &out->interface_lock_fd)) return error;
+  if (IoError error = CheckAddresses(settings)) return error;
+  // With an arena to go on with, members hold the queues and offer them.
+  if (out->adopt_fd >= 0) return {};
+  TapOpenOptions options;
+  options.name = settings.host.interface;
+  IoError error = OpenTapQueue(options, &out->spare);
+  if (error) {
+    error.code = error.code == EPERM || error.code == EACCES ? EACCES : ENETDOWN;
+    return error;
+  }
+  if (!out->spare.up) {
+    error.code = ENETDOWN;
+    TextBuilder(error.message) << "interface " << options.name << " is down; run `ustcp net up --interface "
+                               << options.name << "`";
+  }
+  return error;
+}
+
+int Main(int argc, char** argv) {
+  Arguments arguments;
+  if (!Parse(argc, argv, &arguments)) {
+    std::fputs(kUsage, stderr);
+    return 2;
+  }
+  if (arguments.help) {
+    std::fputs(kUsage, stdout);
+    return 0;
+  }
+  RaiseLimits();
+  InstallStopSignals();
+  umask(022);
+  if (arguments.ready) MakeCloseOnExec(kKeeperReadyFd);
+  if (arguments.adopt) MakeCloseOnExec(kKeeperArenaFd);
+  if (arguments.tap) MakeCloseOnExec(kKeeperTapFd);
+
+  BrokerOptions options;
+  if (arguments.ready) options.ready_fd = kKeeperReadyFd;
+  IoError error = Prepare(arguments, &options);
+  if (error) {
+    Log("not started: %s", error.message);
+    if (!arguments.ready) {
+      std::fprintf(stderr, "ustcp-keeper: %s\n", error.message);
+      return 1;
+    }
+    KeeperReply reply;
+    reply.error = error.code;
+    std::memcpy(reply.message, error.message, sizeof(reply.message));
+    if (write(kKeeperReadyFd, &reply, sizeof(reply)) < 0) return 2;
+    return 1;
+  }
+  if (chdir("/") != 0) Log("cannot change to /");
+  return Broker(options).Run();
+}
+
+}  // namespace
+}  // namespace ustcp::keeper
+
+int main(int argc, char** argv) { return ustcp::keeper::Main(argc, argv); }

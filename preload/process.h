@@ -1,0 +1,13 @@
+// The process as a member: when it attaches, and how membership goes through fork and exec.
+#pragma once
+
+namespace ustcp {
+
+// Attaches to the host if that has not happened. Returns 0 or the errno for the socket call; the reason was printed.
+int EnsureAttached() noexcept;
+
+// exec hands the sockets on: the program that starts finds this in its environment, and takes them up before its main().
+// A program without it does not look for a host at all until it asks for a TCP socket.
+inline constexpr char kInheritVariable[] = "USTCP_INHERIT";
+
+}  // namespace ustcp

@@ -2,8 +2,7 @@
 // told and answer with ssthresh and cwnd, both in segments, in the Sender. Dispatch is by enum because code pointers have
 // no place in the arena.
 //
-// The window during fast recovery and CWR belongs to PRR (recovery/), not to the algorithm, unless the algorithm owns it
-// altogether (CcOwnsWindow).
+// The window during fast recovery and CWR belongs to PRR (recovery/), not to the algorithm.
 #pragma once
 
 #include <cstdint>
@@ -16,7 +15,6 @@ namespace ustcp {
 
 struct Sender;
 struct SenderEnv;
-struct RateSample;
 
 inline constexpr uint8_t kCcKindCount = 2;
 inline constexpr uint32_t kInitialCwnd = 10;                // RFC 6928
@@ -59,15 +57,10 @@ bool CcFromName(const char* name, CcKind& kind) noexcept;
 // Starts the algorithm afresh (a new connection, or TCP_CONGESTION changed it). cwnd and ssthresh stay.
 void CcInit(const SenderEnv& env, Sender& s, CcKind kind) noexcept;
 
-// True for algorithms that set cwnd on every acknowledgement themselves, recovery included: no PRR, no idle restart.
-bool CcOwnsWindow(const Sender& s) noexcept;
-
 // Growth: `acked` segments were delivered outside of recovery.
 void CcOnAck(const SenderEnv& env, Sender& s, uint32_t acked) noexcept;
-// Every acknowledgement of something new, recovery included. rtt_us: of the latest segment acknowledged, negative: none.
-void CcOnSample(const SenderEnv& env, Sender& s, uint32_t acked, int64_t rtt_us) noexcept;
-// Algorithms that own the window: everything about this acknowledgement.
-void CcOnRateSample(const SenderEnv& env, Sender& s, const RateSample& sample) noexcept;
+// Every acknowledgement, recovery included. rtt_us: of the latest segment (S)ACKed, negative: none.
+void CcOnSample(const SenderEnv& env, Sender& s, int64_t rtt_us) noexcept;
 // The slow-start threshold after a loss or ECN echo, at least 2; may note what the window was.
 uint32_t CcSsthresh(const SenderEnv& env, Sender& s) noexcept;
 // The congestion state became Loss (a retransmission timeout).

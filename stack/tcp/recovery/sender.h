@@ -15,6 +15,7 @@
 // After each call the wheel has to hold a deadline no later than xmit_deadline.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <type_traits>
 
@@ -75,6 +76,8 @@ struct RackState {
 };
 
 struct Sender {
+  static constexpr size_t kSackCacheBlocks = 4;
+
   // --- shared with the Connection ---
   Seq snd_una;                     // written by OnAck only, once established
   Seq snd_nxt;                     // written by OnTransmit only, once established
@@ -96,6 +99,7 @@ struct Sender {
   bool probe_new_data = false;     // a tail loss probe of new data is due: one segment regardless of cwnd
   bool rto_head_due = false;       // a timeout's retransmission of the first segment is due, regardless of cwnd
   bool is_cwnd_limited = false;
+  bool sent_new_data = false;      // since OnOutputIdle
   bool frto = false;               // F-RTO is judging a timeout
   bool sack_reneged = false;
   bool reordering_seen = false;
@@ -139,6 +143,8 @@ struct Sender {
   TxSegment* retransmit_hint = nullptr;   // no lost, not yet retransmitted record lies before it
   TxSegment* sack_hint = nullptr;         // where the latest SACK block was found
   Seq highest_sacked;              // end of the highest SACKed record; valid while sacked_out != 0 and sack_ok
+  uint8_t sack_cache_count = 0;
+  SeqRange sack_cache[kSackCacheBlocks];  // blocks of the latest ACK, in order: their records have been tagged
   Seq high_seq;                    // snd_nxt when the present state was entered
   Seq undo_marker;                 // snd_una when the window was reduced
   Seq tlp_high_seq;                // snd_nxt at the tail loss probe

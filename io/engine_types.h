@@ -93,8 +93,8 @@ struct WaitPoll {
 };
 
 struct WaitRequest {
-  std::span<const QueueRef> queues;
-  std::span<WaitPoll> polls;
+  std::span<const QueueRef> queues{};
+  std::span<WaitPoll> polls{};
   // Sleep only while *futex == futex_expected. May be null. Wakers change the word, then call FutexWake, then write to
   // the engine's wake_fd() if it has one.
   std::atomic<uint32_t>* futex = nullptr;

@@ -61,6 +61,7 @@ struct EpollSet : SlotHeader {
   RobustMutex lock;                      // guards everything below
   std::atomic<uint32_t> refs{0};
   std::atomic<uint32_t> ready_count{0};
+  std::atomic<bool> has_kernel_members{false};   // the real epoll descriptor may watch kernel descriptors
   uint32_t item_count = 0;
   EpollItem* items = nullptr;
   EpollItem* ready_head = nullptr;

@@ -34,12 +34,10 @@ constexpr const char* kName = "ustcptest0";
 
 class TapTest : public ::testing::TestWithParam<EngineKind> {
  protected:
-  static void SetUpTestSuite() {
-    static bool own_namespace = geteuid() == 0 && unshare(CLONE_NEWNET) == 0;
-    in_namespace_ = own_namespace && access("/dev/net/tun", R_OK | W_OK) == 0;
-  }
   void SetUp() override {
-    if (!in_namespace_) GTEST_SKIP() << "needs root and /dev/net/tun";
+    // A namespace for each test: connections of the last one would go on asking for our address.
+    bool possible = geteuid() == 0 && access("/dev/net/tun", R_OK | W_OK) == 0 && unshare(CLONE_NEWNET) == 0;
+    if (!possible) GTEST_SKIP() << "needs root and /dev/net/tun";
     memory_ = mmap(nullptr, kMemory, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     spans_.Init(memory_, static_cast<std::byte*>(memory_) + kMemory);
     pool_.Init(&spans_, 0);
@@ -155,7 +153,6 @@ class TapTest : public ::testing::TestWithParam<EngineKind> {
   }
 
   static constexpr size_t kMemory = 16 << 20;
-  static inline bool in_namespace_ = false;
   void* memory_ = nullptr;
   SpanAllocator spans_;
   BufPool pool_;

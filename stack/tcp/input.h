@@ -17,11 +17,20 @@ void OnConnectionSegment(Context& ctx, Connection& conn, Segment& seg) noexcept;
 // tcp_init_transfer and around it).
 void Establish(Context& ctx, Connection& conn, const Segment& seg) noexcept;
 
+// The same for a connection that a listener's handshake made; then takes what else the segment carries. `rtt_us`: from
+// SYN-ACK to ACK, negative when unknown.
+void EstablishPassive(Context& ctx, Connection& conn, Segment& seg, int64_t rtt_us) noexcept;
+
 // "eighth, check the FIN bit". False: the connection is gone or closed.
 bool TakeFin(Context& ctx, Connection& conn) noexcept;
 
 // Text, urgent data and FIN of an acceptable segment, then what is to be sent in answer.
 void TakeText(Context& ctx, Connection& conn, Segment& seg) noexcept;
+
+// Acknowledges now or later what waits for an ACK (Linux: tcp_ack_snd_check).
+void ScheduleAnswer(Context& ctx, Connection& conn) noexcept;
+// The ACK of the FIN that leads to TIME_WAIT: goes out at once, since the connection does not outlive the call.
+void SendFinalAck(Context& ctx, Connection& conn) noexcept;
 
 // Sends an ACK with the next poll, whatever the delayed-ACK rules say.
 void AckNow(Context& ctx, Connection& conn) noexcept;

@@ -54,6 +54,8 @@ struct Connection : TupleNode {
   bool shut_rd : 1 = false;            // shutdown(SHUT_RD) or closed by the program
   bool orphan : 1 = false;             // no socket any more
   bool ack_now : 1 = false;            // an ACK is due with the next poll
+  bool syn_ack_due : 1 = false;        // simultaneous open: SYN-ACK goes out with the next poll
+  bool wants_space : 1 = false;        // a send found no room: tell when there is some
   bool active_open : 1 = false;
   bool simultaneous : 1 = false;       // SYN_RECV reached from SYN_SENT (E10)
   bool wakeup_due : 1 = false;         // a window or keep-alive probe goes out with the next poll

@@ -133,7 +133,7 @@ void MeasureSegmentSize(Connection& conn, const Segment& seg) noexcept {
   uint32_t with_header = length + seg.header_bytes;
   bool plain = !seg.flags.HasAny(kTcpFin | kTcpUrg | kTcpSyn | kTcpPsh);
   if (with_header >= kDefaultMss + kTcpHeaderBytes || (with_header >= kMinMss + kTcpHeaderBytes && plain)) {
-    uint32_t usual = kTcpHeaderBytes + (conn.timestamps_ok ? kTimestampOptionBytes : 0);
+    uint32_t usual = kTcpHeaderBytes + (conn.snd.timestamps_ok ? kTimestampOptionBytes : 0);
     uint32_t size = with_header - static_cast<uint32_t>(std::min<size_t>(usual, with_header));
     conn.last_segment_bytes = static_cast<uint16_t>(size);
     if (size == last) {

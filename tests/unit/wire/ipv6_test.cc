@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "stack/wire/tcp.h"
 #include "tests/unit/wire/bytes_util.h"
 #include "tests/unit/wire/kernel_frames.h"
@@ -12,12 +14,12 @@ namespace {
 
 // A packet whose fixed header names `next` and carries `rest`.
 ByteVector Packet(uint8_t next, const ByteVector& rest) {
-  ByteVector packet(kIpv6HeaderBytes);
+  ByteVector packet(kIpv6HeaderBytes + rest.size());
   WriteIpv6(packet.data(), {.source = kHostA6,
                             .destination = kHostB6,
                             .protocol = next,
                             .payload_bytes = static_cast<uint16_t>(rest.size())});
-  packet.insert(packet.end(), rest.begin(), rest.end());
+  std::copy(rest.begin(), rest.end(), packet.begin() + kIpv6HeaderBytes);
   return packet;
 }
 

@@ -202,6 +202,18 @@ TEST(TcpOptionsD15, ImpossibleLengthsEndTheWalkAndKeepWhatWasFound) {
   }
 }
 
+// What lies behind the options is payload, however well it would complete the last option.
+TEST(TcpOptionsD15, AnOptionCutShortIsNotCompletedFromThePayload) {
+  const ByteVector bytes = FromHex("020405b4 0402 030307 080a 00000001 00000002 01");
+  for (size_t size = 0; size <= bytes.size(); ++size) {
+    const TcpOptions o = ParseTcpOptions(ConstBytes(bytes).first(size), true);
+    ASSERT_EQ(o.mss.has_value(), size >= 4) << size;
+    ASSERT_EQ(o.sack_permitted, size >= 6) << size;
+    ASSERT_EQ(o.window_scale.has_value(), size >= 9) << size;
+    ASSERT_EQ(o.timestamps.has_value(), size >= 19) << size;
+  }
+}
+
 TEST(TcpOptionsD15, UnknownOptionsAreSkipped) {
   const TcpOptions o = Parse("4d06aabbccdd 020405b4", true);
   EXPECT_EQ(o.mss, 1460);

@@ -68,6 +68,7 @@ class Engine {
   bool RingWorks() const noexcept;
 
   EngineStats stats_;
+  uint32_t ring_batch_ = kRingBatchThreshold;
   PlainEngine* plain_ = nullptr;  // always there: single frames, and everything when the ring fails
   UringEngine* ring_ = nullptr;   // null: plain calls only
 };

@@ -35,6 +35,8 @@ class UringEngine {
   // Every call goes to the plain engine from then on.
   bool failed() const noexcept { return ring_.failed(); }
   uint32_t features() const noexcept { return ring_.features(); }
+  // The kernel waits for the next enter to read frames that have arrived.
+  bool ReadsPending() const noexcept { return ring_.has(kFeatureMultishotRead) && ring_.WorkPending(); }
   uint64_t enters() const noexcept { return ring_.enters(); }
 
   void Transmit(QueueRef queue, const TxBatch& batch, TransmitResult* result) noexcept;

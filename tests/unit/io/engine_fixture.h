@@ -134,6 +134,7 @@ class EngineTest : public ::testing::TestWithParam<EngineVariant> {
     return Engine::Create({.kind = GetParam().kind,
                            .owner_tag = kTag,
                            .read_buffers = read_buffers,
+                           .ring_batch = 2,
                            .disabled_features = GetParam().disabled,
                            .quiet = true});
   }

@@ -212,6 +212,35 @@ TEST_P(EngineFrames, FullBatchKeepsItsOrder) {
   }
 }
 
+// Small batches cost less by writev; when frames wait to be read, one io_uring_enter does both.
+TEST_P(EngineFrames, SmallBatchesUseTheRingOnlyTogetherWithReads) {
+  Engine* engine = Engine::Create({.kind = GetParam().kind, .disabled_features = GetParam().disabled, .quiet = true});
+  ASSERT_NE(engine, nullptr);
+  auto batch = std::make_unique<TxBatch>();
+  std::vector<std::string> none;
+  Append(*batch, "HEADERS-OF-FRAME", none);
+  auto receive = [&] {
+    return engine
+        ->Receive(
+            queue_.ref(), memory_.pool(), [](RxFrame&) {}, 100)
+        .frames;
+  };
+  EXPECT_EQ(receive(), 0u);
+  EXPECT_EQ(engine->Transmit(queue_.ref(), *batch).sent, 1u);
+  EXPECT_EQ(engine->stats().ring_frames_out, 0u);
+  ASSERT_TRUE(queue_.Inject(1));
+  uint64_t enters = engine->stats().ring_enters;
+  EXPECT_EQ(engine->Transmit(queue_.ref(), *batch).sent, 1u);
+  EXPECT_EQ(receive(), 1u);
+  if ((engine->features() & kFeatureMultishotRead) != 0) {
+    EXPECT_EQ(engine->stats().ring_frames_out, 1u);
+    EXPECT_EQ(engine->stats().ring_enters, enters + 1) << "written and read in one";
+  }
+  EXPECT_EQ(queue_.Take(), queue_.Take());
+  engine->ReleaseQueue(queue_.ref(), memory_.pool());
+  Engine::Destroy(engine);
+}
+
 // Payload belongs to send queues that may be reused as soon as Transmit returns.
 TEST_P(EngineFrames, PayloadHasBeenReadWhenTransmitReturns) {
   auto batch = std::make_unique<TxBatch>();

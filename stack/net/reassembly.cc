@@ -210,6 +210,25 @@ bool HoldsHeaders(const IpPacket& packet, const FragmentInfo& f) {
   }
 }
 
+// A fragment that is the whole packet (RFC 6946): neither waits for others nor mixes with them.
+DropReason DeliverAtomic(Context& ctx, const IpPacket& packet, const FragmentInfo& f) {
+  // Walked from the IPv6 header on, so that what it says about positions fits the packet.
+  const auto offset = static_cast<uint32_t>(packet.ip.size() - packet.transport.size());
+  Ipv6Fault fault;
+  const auto chain = WalkIpv6Extensions(packet.ip, f.next_header, offset, packet.protocol_field, &fault);
+  if (!chain || chain->fragment) {
+    ctx.counters().Add(Counter::kIp6InHdrErrors);
+    return chain ? DropReason::kFragmentHeader : fault.reason;
+  }
+  IpPacket whole = packet;
+  whole.transport = packet.ip.subspan(chain->offset);
+  whole.protocol = chain->protocol;
+  whole.protocol_field = chain->next_header_field;
+  whole.trust = ChecksumTrust::kVerify;
+  ctx.counters().Add(Counter::kIp6ReasmOKs);
+  return DeliverPacket(ctx, whole);
+}
+
 // Rules that concern the fragment alone. Returns kNone or why it is dropped.
 DropReason CheckFragment(Context& ctx, const IpPacket& packet, const FragmentInfo& f, size_t bytes) {
   const bool v4 = packet.v4();
@@ -243,6 +262,7 @@ DropReason CheckFragment(Context& ctx, const IpPacket& packet, const FragmentInf
 DropReason FragmentInput(Context& ctx, const IpPacket& packet, const FragmentInfo& f) noexcept {
   const bool v4 = packet.v4();
   ctx.counters().Add(v4 ? Counter::kIpReasmReqds : Counter::kIp6ReasmReqds);
+  if (!v4 && f.offset == 0 && !f.more) return DeliverAtomic(ctx, packet, f);
   // Only the last fragment may have a length that is not a multiple of eight; IPv4 forgives what is too much.
   size_t bytes = packet.transport.size();
   if (v4 && f.more) bytes &= ~size_t{7};

@@ -42,6 +42,7 @@ uint16_t TakeProcessSlot(Host& host, int32_t pid, uint64_t start_time, uint32_t 
       return i;
     }
     if (state == ProcessSlot::kFree && free_slot == kNoProcess) free_slot = i;
+    if (NeverUsed(slot)) break;
   }
   if (free_slot == kNoProcess) return kNoProcess;
   ProcessSlot& slot = host.processes[free_slot];

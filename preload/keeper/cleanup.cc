@@ -16,6 +16,7 @@ bool LaidOut(const Shard& shard) { return shard.random_state != 0; }
 uint32_t CountReferences(Host& host, uint64_t bits) {
   uint32_t count = 0;
   for (ProcessSlot& process : host.processes) {
+    if (NeverUsed(process)) break;
     if (process.state.load() == ProcessSlot::kFree) continue;
     for (auto& at : process.pages)
       if (FdPage* page = at.load())
@@ -30,7 +31,7 @@ uint32_t CountReferences(Host& host, uint64_t bits) {
 
 // Another live process is changing its references to the same object: its count cannot be told now.
 bool ChangedByOthers(Host& host, uint64_t bits, uint16_t slot) {
-  for (uint16_t i = 0; i < kMaxProcesses; ++i) {
+  for (uint16_t i = 0; i < kMaxProcesses && !NeverUsed(host.processes[i]); ++i) {
     uint32_t state = host.processes[i].state.load();
     if (i != slot && (state == ProcessSlot::kLive || state == ProcessSlot::kForking) &&
         host.processes[i].intent.load() == bits)
@@ -148,9 +149,9 @@ bool Burial::SweepShard(Host& host, Shard& shard, Wakes& wakes, Instant now) {
   shard.waiters.ForEachLive([&](Waiter& waiter) {
     if (waiter.process != slot_) return;
     // It may be noted in any set: sets are shared after fork.
-    for (Shard& other : host.shards)
-      if (LaidOut(other)) other.epoll_sets.ForEachLive([&](EpollSet& set) { EpollWake(set, waiter); });
     for (Shard& other : host.shards) {
+      if (!LaidOut(other)) break;
+      other.epoll_sets.ForEachLive([&](EpollSet& set) { EpollWake(set, waiter); });
       Waiter* leader = &waiter;
       if (other.leader_waiter.compare_exchange_strong(leader, nullptr)) other.leader.store(0);
     }
@@ -173,8 +174,8 @@ bool Burial::Advance(Host& host, Wakes& wakes, Instant now) {
     intent_settled_ = true;
   }
   if (!DropDescriptors(host, wakes, now)) return false;
-  for (; next_shard_ < kMaxShards; ++next_shard_)
-    if (LaidOut(host.shards[next_shard_]) && !SweepShard(host, host.shards[next_shard_], wakes, now)) return false;
+  for (; next_shard_ < kMaxShards && LaidOut(host.shards[next_shard_]); ++next_shard_)
+    if (!SweepShard(host, host.shards[next_shard_], wakes, now)) return false;
   wakes.Forget(slot_);
   SimpleLock guard(host.host_lock);
   ProcessSlot& process = host.processes[slot_];
@@ -182,8 +183,7 @@ bool Burial::Advance(Host& host, Wakes& wakes, Instant now) {
     Shard& shard = host.shards[process.shard];
     if (shard.process == slot_ && shard.state.load() == Shard::kInUse) shard.state.store(Shard::kOrphaned);
   }
-  process.pid = 0;
-  process.creator_pid = 0;
+  // pid stays: it tells that the slot was used (NeverUsed).
   process.start_time = 0;
   process.shard = kNoShard;
   process.state.store(ProcessSlot::kFree);

@@ -178,7 +178,7 @@ void Driver::Bury(uint16_t slot) {
 void Driver::LookAtProcesses() {
   look_ = false;
   Instant now = MonotonicNow();
-  for (uint16_t i = 0; i < kMaxProcesses; ++i) {
+  for (uint16_t i = 0; i < kMaxProcesses && !NeverUsed(host_.processes[i]); ++i) {
     ProcessSlot& process = host_.processes[i];
     switch (process.state.load()) {
       case ProcessSlot::kLive:
@@ -361,8 +361,10 @@ bool Driver::Replaced() const { return host_.keeper_pid.load() != static_cast<in
 
 void Driver::ReportIdle() {
   bool idle = burials_.empty();
-  for (const ProcessSlot& process : host_.processes) idle &= process.state.load() == ProcessSlot::kFree;
-  for (const Shard& shard : host_.shards) idle &= shard.state.load() == Shard::kFree;
+  for (int i = 0; i < kMaxProcesses && !NeverUsed(host_.processes[i]); ++i)
+    idle &= host_.processes[i].state.load() == ProcessSlot::kFree;
+  for (int i = 0; i < kMaxShards && host_.shards[i].random_state != 0; ++i)
+    idle &= host_.shards[i].state.load() == Shard::kFree;
   if (idle == reported_idle_) return;
   reported_idle_ = idle;
   Tell(idle ? InternalKind::kIdle : InternalKind::kBusy, 0);
@@ -419,8 +421,8 @@ void Driver::Run() {
     if (look_) LookAtProcesses();
     FinishBurials();
     Plan plan;
-    for (Shard& shard : host_.shards)
-      if (shard.state.load() != Shard::kFree) LookAtShard(shard, now, &plan);
+    for (int i = 0; i < kMaxShards && host_.shards[i].random_state != 0; ++i)
+      if (host_.shards[i].state.load() != Shard::kFree) LookAtShard(host_.shards[i], now, &plan);
     ReportIdle();
     if (Replaced()) {
       Log("another keeper has the arena");

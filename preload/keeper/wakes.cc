@@ -40,7 +40,7 @@ void Wakes::Wake(Waiter& waiter) {
 void Wakes::WakeSignalled(Host& host) {
   if (descriptors_.empty()) return;
   for (Shard& shard : host.shards) {
-    if (shard.random_state == 0) continue;
+    if (shard.random_state == 0) break;
     shard.waiters.ForEachLive([this](Waiter& waiter) {
       if (waiter.mode != Waiter::kDescriptor || waiter.state.load() != Waiter::kAsleep) return;
       uint32_t word = waiter.word.load();

@@ -96,18 +96,18 @@ Host* CreateHost(void* memory, size_t bytes, const HostConfig& config, const Sys
   host->neighbors.next_deadline_ns.store(NanosOf(kNever));
   host->ports.Init();
   host->tuples.Init(host->secrets.tuple_hash);
-  for (int i = 0; i < kMaxShards; ++i) host->shards[i].index = static_cast<uint16_t>(i);
-  for (auto& process : host->processes) process.shard = kNoShard;
   std::atomic_thread_fence(std::memory_order_release);
   host->magic = kArenaMagic;
   return host;
 }
 
 Shard* TakeShard(Host& host, uint16_t process, Instant now) noexcept {
-  for (auto& shard : host.shards) {
+  for (uint16_t i = 0; i < kMaxShards; ++i) {
+    Shard& shard = host.shards[i];
     if (shard.state.load() != Shard::kFree) continue;
-    // random_state tells whether the slot was ever laid out; a used one keeps its pools' memory.
-    if (shard.random_state == 0) InitShard(host, shard, shard.index, now);
+    // random_state tells whether the slot was ever laid out; a used one keeps its pools' memory. The lowest free one is
+    // taken, so one that never was laid out is followed by none that was: scans end there and leave its pages untouched.
+    if (shard.random_state == 0) InitShard(host, shard, i, now);
     shard.process = process;
     shard.leader.store(0);
     shard.leader_waiter.store(nullptr);

@@ -51,4 +51,10 @@ struct ProcessSlot {
 };
 inline constexpr uint16_t kNoShard = 0xffff;
 
+// Slots are taken lowest first and keep their numbers when freed, so behind one that was never used none was: scans of the
+// table end there and leave the untouched part of the arena untouched.
+inline bool NeverUsed(const ProcessSlot& slot) {
+  return slot.pid == 0 && slot.creator_pid == 0 && slot.state.load(std::memory_order_acquire) == ProcessSlot::kFree;
+}
+
 }  // namespace ustcp

@@ -28,25 +28,12 @@ constexpr uint16_t kEdges[] = {
 
 bool CountsAsEstablished(TcpState s) { return s == TcpState::kEstablished || s == TcpState::kCloseWait; }
 
-void LeaveTransmitList(Shard& shard, Connection& conn) {
-  if (!conn.tx_listed) return;
-  Connection* before = nullptr;
-  for (Connection* c = shard.tx_head; c != nullptr; before = c, c = c->tx_next) {
-    if (c != &conn) continue;
-    (before != nullptr ? before->tx_next : shard.tx_head) = c->tx_next;
-    if (shard.tx_tail == c) shard.tx_tail = before;
-    break;
-  }
-  conn.tx_next = nullptr;
-  conn.tx_listed = false;
-}
-
 // Everything but the record itself and its receive queue.
 void ReleaseResources(Context& ctx, Connection& conn) {
   ctx.shard.timers.Cancel(conn.timer);
   conn.delack_deadline = conn.slow_deadline = kNever;
   conn.slow_timer = SlowTimer::kNone;
-  LeaveTransmitList(ctx.shard, conn);
+  UnscheduleOutput(ctx, conn);
   ctx.host.tuples.Remove(conn);
   ctx.host.ports.Remove(conn.bind);
   ReleaseSendQueue(ctx, conn);

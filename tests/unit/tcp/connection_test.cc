@@ -1,0 +1,115 @@
+// Whole connections between two stacks: handshake, data, close. E1, D1, T1, T2, T3.
+#include <gtest/gtest.h>
+#include <netinet/in.h>
+
+#include "stack/tcp/tcb.h"
+#include "stack/wire/tcp.h"
+#include "tests/support/two_hosts.h"
+
+namespace ustcp::test {
+namespace {
+
+class ConnectionTest : public ::testing::Test {
+ protected:
+  Socket* Listen(uint16_t port, int backlog = 8) {
+    return net.On(1, [&](Context& ctx) {
+      Socket* s = *OpenSocket(ctx, AF_INET, 0, 0, 1);
+      EXPECT_EQ(BindSocket(ctx, *s, {IpAddress::AnyV4(), port}), kOk);
+      EXPECT_EQ(ListenSocket(ctx, *s, backlog), kOk);
+      return s;
+    });
+  }
+  Socket* Connect(uint16_t port) {
+    return net.On(0, [&](Context& ctx) {
+      Socket* s = *OpenSocket(ctx, AF_INET, 0, 0, 1);
+      EXPECT_EQ(ConnectSocket(ctx, *s, {net.side(1).address, port}), Error{EINPROGRESS});
+      return s;
+    });
+  }
+  Socket* Accept(Socket* listening) {
+    auto r = AcceptSocket(net.side(1).box.host(), *listening, 0);
+    return r.ok() ? *r : nullptr;
+  }
+  size_t Send(int i, Socket* s, const std::vector<std::byte>& data, size_t from) {
+    return net.On(i, [&](Context& ctx) -> size_t {
+      iovec iov{const_cast<std::byte*>(data.data()) + from, data.size() - from};
+      auto r = SendSocket(ctx, *s, &iov, 1, 0, 0);
+      return r.ok() ? *r : 0;
+    });
+  }
+  // Bytes read, or minus errno.
+  ssize_t Receive(int i, Socket* s, std::vector<std::byte>& into) {
+    return net.On(i, [&](Context& ctx) -> ssize_t {
+      std::byte buffer[65536];
+      iovec iov{buffer, sizeof buffer};
+      auto r = ReceiveSocket(ctx, *s, &iov, 1, 0, 0);
+      if (!r.ok()) return -r.error().code;
+      into.insert(into.end(), buffer, buffer + *r);
+      return static_cast<ssize_t>(*r);
+    });
+  }
+  void Close(int i, Socket* s) {
+    net.On(i, [&](Context& ctx) { ReleaseSocket(ctx, *s); });
+  }
+  static std::vector<std::byte> Pattern(size_t n) {
+    std::vector<std::byte> v(n);
+    uint32_t x = 12345;
+    for (auto& b : v) b = static_cast<std::byte>((x = x * 1664525 + 1013904223) >> 24);
+    return v;
+  }
+  void Transfer(size_t bytes) {
+    Socket* listening = Listen(80);
+    Socket* client = Connect(80);
+    net.Run(100ms);
+    ASSERT_NE(client->conn, nullptr);
+    ASSERT_EQ(client->conn->state, TcpState::kEstablished);
+    Socket* server = Accept(listening);
+    ASSERT_NE(server, nullptr);
+    auto data = Pattern(bytes);
+    std::vector<std::byte> got;
+    size_t sent = 0;
+    bool closed = false;
+    ssize_t last = -EAGAIN;
+    bool done = net.RunUntil(
+        [&] {
+          if (sent < data.size()) sent += Send(0, client, data, sent);
+          if (sent == data.size() && !closed) {
+            net.On(0, [&](Context& ctx) { EXPECT_EQ(ShutdownSocket(ctx, *client, 1), kOk); });
+            closed = true;
+          }
+          do last = Receive(1, server, got);
+          while (last > 0);
+          return last == 0;
+        },
+        600s);
+    EXPECT_TRUE(done) << "received " << got.size() << " sent " << sent << " last " << last;
+    ASSERT_EQ(got.size(), data.size());
+    EXPECT_TRUE(got == data);
+    EXPECT_EQ(client->conn->state, TcpState::kFinWait1) << "the ACK of the FIN is delayed";
+    Close(1, server);
+    net.Run(100ms);
+    EXPECT_EQ(client->conn->state, TcpState::kClosed);
+    EXPECT_EQ(net.side(0).box->time_wait_count.load(), 1);
+    EXPECT_EQ(net.side(1).shard.connections.live(), 0u);
+    Close(0, client);
+    net.Run(61s);
+    EXPECT_EQ(net.side(0).box->time_wait_count.load(), 0);
+    EXPECT_EQ(net.side(0).shard.connections.live(), 0u);
+    EXPECT_EQ(net.side(0).shard.tx_segments.live(), 0u);
+    Close(1, listening);
+    EXPECT_EQ(net.side(0).shard.bufs.bytes_taken(), 0u);
+    EXPECT_EQ(net.side(1).shard.bufs.bytes_taken(), 0u);
+  }
+  TwoHosts net;
+};
+
+TEST_F(ConnectionTest, E1SmallTransfer) { Transfer(5); }
+TEST_F(ConnectionTest, D1LargeTransfer) { Transfer(3'000'000); }
+TEST_F(ConnectionTest, D1TransferWithLoss) {
+  uint32_t x = 99;
+  net.lose = [&](int, ConstBytes) { return ((x = x * 1664525 + 1013904223) >> 16) % 20 == 0; };
+  Transfer(1'000'000);
+}
+
+}  // namespace
+}  // namespace ustcp::test

@@ -126,7 +126,6 @@ class TwoHosts {
     while (more) {
       more = PollTransmit(ctx, batch);
       for (size_t i = 0; i < batch.count; ++i) Send(from, batch.frames[i]);
-      if (batch.count == 0) more = false;
       ReleaseTransmitted(ctx, batch);
     }
   }

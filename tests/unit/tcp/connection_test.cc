@@ -4,6 +4,7 @@
 
 #include "stack/tcp/tcb.h"
 #include "stack/wire/tcp.h"
+#include "stack/wire/tcp_options.h"
 #include "tests/support/two_hosts.h"
 
 namespace ustcp::test {
@@ -100,6 +101,28 @@ class ConnectionTest : public ::testing::Test {
     EXPECT_EQ(net.side(0).shard.bufs.bytes_taken(), 0u);
     EXPECT_EQ(net.side(1).shard.bufs.bytes_taken(), 0u);
   }
+  // With USTCP_TRACE set, one line per frame on stderr.
+  void SetUp() override {
+    if (getenv("USTCP_TRACE") != nullptr) net.observe = [this](int from, ConstBytes f, Instant at) { Print(from, f, at); };
+  }
+  void Print(int from, ConstBytes f, Instant at) {
+    double t = static_cast<double>(NanosOf(at) - NanosOf(TestHost::DefaultStart())) / 1e9;
+    auto view = f.size() >= 54 && LoadBe16(f.data() + 12) == 0x0800 ? TcpView::Parse(f.subspan(34)) : std::nullopt;
+    if (!view) {
+      fprintf(stderr, "%9.6f %c other %zu bytes\n", t, 'A' + from, f.size());
+      return;
+    }
+    auto o = ParseTcpOptions(view->options(), view->syn());
+    fprintf(stderr, "%9.6f %c %s%s%s%s%s %u:%u ack %u win %u", t, 'A' + from, view->syn() ? "S" : "", view->fin() ? "F" : "",
+            view->rst() ? "R" : "", view->psh() ? "P" : "", view->has_ack() ? "." : "", view->seq().raw() - isn[from],
+            view->seq().raw() - isn[from] + static_cast<uint32_t>(view->payload().size()), view->ack().raw() - isn[1 - from],
+            view->window());
+    if (view->syn()) isn[from] = view->seq().raw();
+    for (int i = 0; i < o.sack_count; ++i)
+      fprintf(stderr, " sack %u:%u", o.sack[i].begin.raw() - isn[1 - from], o.sack[i].end.raw() - isn[1 - from]);
+    fprintf(stderr, "\n");
+  }
+  uint32_t isn[2] = {};
   TwoHosts net;
 };
 

@@ -15,6 +15,7 @@
 
 #include "io/arena_map.h"
 #include "io/clock.h"
+#include "io/drive_stats.h"
 #include "io/keeper_channel.h"
 #include "io/member.h"
 #include "io/parse.h"
@@ -267,6 +268,8 @@ bool Driver::Drive(Shard& shard) {
   shard.next_deadline_ns.store(NanosOf(NextDeadline(ctx)), std::memory_order_relaxed);
   shard.last_turn_ns.store(NanosOf(ctx.now), std::memory_order_relaxed);
   shards_[shard.index].turns = shard.turns.fetch_add(1, std::memory_order_relaxed) + 1;
+  AddEngineStats(shard, engine_->stats(), &counted_);
+  ++shard.drive_stats.keeper_turns;
   lock.Unlock();
   ctx.wakes.Flush([this](Waiter& waiter) { wakes_.Wake(waiter); });
   FlushTouched(ctx);

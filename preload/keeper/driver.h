@@ -86,6 +86,7 @@ class Driver {
   int epoll_fd_ = -1;
   int nudge_fd_ = -1;             // written when keeper_word changes while we sleep
   Engine* engine_ = nullptr;
+  EngineStats counted_;           // of engine_, what the shards were told of
   std::unique_ptr<TxBatch> batch_;
   std::array<ShardWatch, kMaxShards> shards_{};
   std::array<int, kMaxProcesses> pidfds_;

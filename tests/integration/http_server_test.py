@@ -1,3 +1,4 @@
+#!/usr/bin/python3
 """python3 -m http.server on ustcp with curl on the kernel, and the other way round."""
 
 import harness

@@ -1,3 +1,4 @@
+#!/usr/bin/python3
 """iperf3 as client and as server on ustcp, both directions, one stream and four."""
 
 import json

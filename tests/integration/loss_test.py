@@ -1,3 +1,4 @@
+#!/usr/bin/python3
 """Bulk transfer through random loss, both ways (D1 to D4): bytes intact, and no malformed frame in a capture.
 
 A middle namespace drops 1 % of the TCP packets that it forwards, in both directions. USTCP_LOSS_MIB sets the size of

@@ -1,3 +1,4 @@
+#!/usr/bin/python3
 """ncat on ustcp and on the kernel: a file each way, and a half-closed connection."""
 
 import harness

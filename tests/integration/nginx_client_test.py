@@ -1,3 +1,4 @@
+#!/usr/bin/python3
 """curl and wget on ustcp, fetching from the kernel's nginx."""
 
 import harness

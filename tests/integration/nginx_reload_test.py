@@ -1,3 +1,4 @@
+#!/usr/bin/python3
 """nginx on ustcp under load: reload loses no request, and a killed worker leaves no peer hanging (T14)."""
 
 import os

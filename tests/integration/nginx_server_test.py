@@ -1,3 +1,4 @@
+#!/usr/bin/python3
 """nginx on ustcp, a master with two workers; curl, wget and wrk on the kernel. Rows E1, E14, T1, T3 by way of it."""
 
 import harness

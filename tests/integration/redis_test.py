@@ -1,3 +1,4 @@
+#!/usr/bin/python3
 """redis-server, redis-cli and redis-benchmark: each on ustcp, the other side on the kernel."""
 
 import hashlib

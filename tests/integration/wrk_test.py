@@ -1,3 +1,4 @@
+#!/usr/bin/python3
 """wrk on ustcp as the client of the kernel's nginx."""
 
 import harness

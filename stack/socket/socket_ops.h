@@ -4,7 +4,7 @@
 // "Locked" means: ctx holds the lock of the socket's shard.
 #pragma once
 
-#include <sys/socket.h>
+#include <netinet/in.h>
 #include <sys/uio.h>
 
 #include <cstddef>

@@ -166,7 +166,7 @@ class Net:
     @staticmethod
     def product(name):
         """A product of the build."""
-        for folder in ('preload', 'tools', 'io', '.'):
+        for folder in ('preload', 'preload/keeper', 'tools'):
             path = OPTIONS.build / folder / name
             if path.exists():
                 return path

@@ -50,6 +50,8 @@ class TwoHosts {
   Duration delay = 1ms;
   // Returns true to lose the frame. Called once per frame, in order of transmission.
   std::function<bool(int from, ConstBytes frame)> lose;
+  std::function<bool(int from)> duplicate;
+  std::function<Duration(int from)> jitter;   // added to the delay
   std::function<void(int from, ConstBytes frame, Instant at)> observe;
 
   // Calls f(Context&) with the side's shard, then lets it transmit.
@@ -138,6 +140,13 @@ class TwoHosts {
     }
     if (observe) observe(from, f.bytes, now_);
     if (lose && lose(from, f.bytes)) return;
+    if (jitter) f.at += jitter(from);
+    if (duplicate && duplicate(from)) {
+      InFlight again = f;
+      again.order = order_++;
+      if (jitter) again.at += jitter(from);
+      wire_.push_back(std::move(again));
+    }
     wire_.push_back(std::move(f));
   }
 

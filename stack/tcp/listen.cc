@@ -218,6 +218,7 @@ Connection* Promote(Context& ctx, HalfOpen& half) {
     return nullptr;
   }
   InitChild(ctx, half, *conn, *parent);
+  SetState(ctx, *conn, TcpState::kSynRecv);
   if (SocketForAccepted(ctx, listener, *conn) == nullptr) {
     ctx.shard.connections.Give(conn);
     return nullptr;
@@ -225,7 +226,6 @@ Connection* Promote(Context& ctx, HalfOpen& half) {
   ctx.host.tuples.Replace(half, *conn);
   ctx.host.ports.Add(conn->bind, half.tuple.local.port);
   ctx.counters().Add(Counter::kTcpPassiveOpens);
-  SetState(ctx, *conn, TcpState::kSynRecv);
   return conn;
 }
 
@@ -264,6 +264,14 @@ void OnListenSegment(Context& ctx, Listener& listener, Segment& seg, const Tuple
 }
 
 void OnHalfOpenSegment(Context& ctx, HalfOpen& half, Segment& seg) noexcept {
+  Listener& listener = *half.listener;
+  Socket* parent = LiveSocket(listener, half.listener_generation);
+  if (parent == nullptr) {
+    // The listener is gone: its half-open connections are nobody's.
+    SendResetFor(ctx, *seg.packet, seg);
+    FreeHalfOpen(ctx, half);
+    return;
+  }
   bool has_timestamp = seg.options.timestamps.has_value() && half.timestamps_ok;
   bool paws_reject =
       has_timestamp && PawsRejects(half.ts_recent, SecondsOf(ctx.now - SynAckTimeout(ctx, half)),
@@ -296,14 +304,6 @@ void OnHalfOpenSegment(Context& ctx, HalfOpen& half, Segment& seg) noexcept {
     return;
   }
   if (!seg.has_ack()) return;
-  Listener& listener = *half.listener;
-  Socket* parent = LiveSocket(listener, half.listener_generation);
-  if (parent == nullptr) {
-    // The listener is gone: its half-open connections are nobody's.
-    SendResetFor(ctx, *seg.packet, seg);
-    FreeHalfOpen(ctx, half);
-    return;
-  }
   // TCP_DEFER_ACCEPT: a bare ACK does not make a connection until the retransmissions it stands for have passed.
   int32_t defer_s = parent->options.defer_accept_s;
   if (defer_s != 0 && seg.end == begin) {

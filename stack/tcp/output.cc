@@ -195,7 +195,12 @@ PollResult SendNewData(Context& ctx, Connection& conn, TxFrame& frame, NewData d
 
 PollResult SendAck(Context& ctx, Connection& conn, TxFrame& frame, Seq seq) {
   frame.piece_count = 0;
-  return Emit(ctx, conn, frame, {seq, 0, kTcpAck}, conn.snd.mss);
+  PollResult result = Emit(ctx, conn, frame, {seq, 0, kTcpAck}, conn.snd.mss);
+  if (conn.extra_acks != 0) {
+    --conn.extra_acks;
+    conn.ack_now = true;
+  }
+  return result;
 }
 
 // RFC 9293 3.8.6.1 and 3.8.4: what the window admits, or a segment whose number the peer has seen already, so that it has

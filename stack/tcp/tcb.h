@@ -122,7 +122,7 @@ struct Connection : TupleNode {
   uint16_t last_segment_bytes = 0;
   uint8_t sack_count = 0;              // of sack_blocks
   bool dsack = false;                  // duplicate_sack goes out with the next ACK
-  uint8_t compressed_acks = 0;
+  uint8_t extra_acks = 0;              // without SACK: duplicate ACKs still to be sent, one per segment out of order
   Instant last_received = Instant{};   // any data (Linux: lrcvtime)
   Instant last_ack_received = Instant{};
   SeqRange sack_blocks[4];             // out-of-order ranges, most recent first

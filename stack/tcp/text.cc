@@ -159,6 +159,8 @@ bool QueueText(Context& ctx, Connection& conn, Segment& seg) {
     return TakeInOrder(ctx, conn, seg);
   }
   conn.ack_scheduled = true;
+  // A peer without SACK counts duplicate ACKs: each segment gets its own even when several are handled in one go.
+  if (!conn.snd.sack_ok && conn.ack_now && conn.extra_acks < 255) ++conn.extra_acks;
   QueueOutOfOrder(ctx, conn, seg);
   conn.data_segs_in += seg.count;
   return true;

@@ -59,10 +59,8 @@ Engine* Engine::Create(const EngineOptions& options) noexcept {
       if (!options.quiet) ReportFallBack(r);
     }
   }
-  if (engine->plain_->Open(options.wake_fd, needs_wake_fd) < 0) {
-    Destroy(engine);
-    return nullptr;
-  }
+  // With no descriptor left, waits look at the futex word every few milliseconds instead.
+  engine->plain_->Open(options.wake_fd, needs_wake_fd);
   return engine;
 }
 
@@ -73,13 +71,9 @@ void Engine::Destroy(Engine* engine) noexcept {
   sys::Unmap(engine, kMemoryBytes);
 }
 
-void Engine::AbandonInChild() noexcept {
-  OwnedFds::CloseInheritedEngines();
-}
+void Engine::AbandonInChild() noexcept { OwnedFds::CloseInheritedEngines(); }
 
-bool Engine::RingWorks() const noexcept {
-  return ring_ != nullptr && !ring_->failed();
-}
+bool Engine::RingWorks() const noexcept { return ring_ != nullptr && !ring_->failed(); }
 
 TransmitResult Engine::Transmit(QueueRef queue, const TxBatch& batch) noexcept {
   TransmitResult result;
@@ -102,9 +96,7 @@ ReceiveResult Engine::Receive(QueueRef queue, BufPool& pool, FrameSink sink, uin
   return plain_->Receive(queue, pool, sink, max_frames);
 }
 
-bool Engine::CertainlyIdle(QueueRef queue) const noexcept {
-  return RingWorks() && ring_->CertainlyIdle(queue);
-}
+bool Engine::CertainlyIdle(QueueRef queue) const noexcept { return RingWorks() && ring_->CertainlyIdle(queue); }
 
 void Engine::ReleaseQueue(QueueRef queue, BufPool& pool) noexcept {
   if (ring_ != nullptr) ring_->ReleaseQueue(queue, pool);
@@ -119,15 +111,9 @@ WaitResult Engine::Wait(const WaitRequest& request) noexcept {
   return RingWorks() ? ring_->Wait(request) : plain_->Wait(request);
 }
 
-int Engine::wake_fd() const noexcept {
-  return plain_ != nullptr ? plain_->wake_fd() : -1;
-}
-bool Engine::is_uring() const noexcept {
-  return RingWorks();
-}
-uint32_t Engine::features() const noexcept {
-  return RingWorks() ? ring_->features() : 0;
-}
+int Engine::wake_fd() const noexcept { return plain_ != nullptr ? plain_->wake_fd() : -1; }
+bool Engine::is_uring() const noexcept { return RingWorks(); }
+uint32_t Engine::features() const noexcept { return RingWorks() ? ring_->features() : 0; }
 
 EngineStats Engine::stats() const noexcept {
   EngineStats s = stats_;

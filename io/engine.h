@@ -24,7 +24,7 @@ class UringEngine;
 class Engine {
  public:
   // Never fails for want of io_uring unless kUring was asked for: says so on stderr once per process and goes on with
-  // plain calls. Null when memory cannot be mapped, or no descriptor is left.
+  // plain calls. Null when memory cannot be mapped.
   static Engine* Create(const EngineOptions& options) noexcept;
   // Ends the ring and frees the engine. Queues must have been released, or their buffers be swept by tag later.
   static void Destroy(Engine* engine) noexcept;

@@ -55,16 +55,14 @@ PlainEngine::~PlainEngine() {
   if (scratch_ != nullptr) sys::Unmap(scratch_, kScratchBytes);
 }
 
-int PlainEngine::Open(int given, bool needs_wake_fd) noexcept {
+void PlainEngine::Open(int given, bool needs_wake_fd) noexcept {
   wake_fd_ = given;
-  if (given >= 0 || !needs_wake_fd) return 0;
+  if (given >= 0 || !needs_wake_fd) return;
   int fd = sys::EventFd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-  if (fd < 0) return fd;
-  fd = OwnedFds::Adopt(fd, OwnedFdKind::kEngine);
-  if (fd < 0) return fd;
+  if (fd >= 0) fd = OwnedFds::Adopt(fd, OwnedFdKind::kEngine);
+  if (fd < 0) return;
   wake_fd_ = fd;
   own_wake_fd_ = true;
-  return 0;
 }
 
 std::byte* PlainEngine::Scratch() noexcept {

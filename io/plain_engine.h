@@ -16,8 +16,8 @@ class PlainEngine {
   PlainEngine(const PlainEngine&) = delete;
   PlainEngine& operator=(const PlainEngine&) = delete;
 
-  // `given` is EngineOptions::wake_fd; with -1 and `needs_wake_fd` an eventfd is made. 0 or a negative errno number.
-  int Open(int given, bool needs_wake_fd) noexcept;
+  // `given` is EngineOptions::wake_fd; with -1 and `needs_wake_fd` an eventfd is made if one can be.
+  void Open(int given, bool needs_wake_fd) noexcept;
 
   // Writes frames [first, count) of the batch.
   void Transmit(QueueRef queue, const TxBatch& batch, size_t first, TransmitResult* result) noexcept;

@@ -75,8 +75,7 @@ void UringEngine::OnWaitCompletion(RingToken token, int32_t result) noexcept {
       wake_poll_armed_ = false;
       wake_poll_fired_ = result != -ECANCELED;
       break;
-    default:
-      break;
+    default: break;
   }
 }
 
@@ -289,8 +288,6 @@ WaitResult UringEngine::Wait(const WaitRequest& request) noexcept {
   ++wait_count_;
   waiting_ = &w;
   ReapAll();
-  // A poll that fired before this wait says nothing about now.
-  for (KeptPoll& kept : kept_) kept.revents = 0;
   bool over = request.deadline != kNever && request.deadline <= MonotonicNow();
   if (over && ring_.WorkPending()) {
     ring_.Enter(0);

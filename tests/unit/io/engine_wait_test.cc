@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 
 #include <thread>
@@ -137,6 +138,20 @@ TEST_P(EngineWait, WordThatChangedBeforeTheWaitEndsIt) {
   WaitRequest request = FutexRequest();
   word_->fetch_add(1);
   EXPECT_TRUE(engine_->Wait(request).woken);
+  EXPECT_EQ(engine_->stats().waits, 0u) << "slept although there was something to do";
+}
+
+TEST_P(EngineWait, WakeUpIsConsumed) {
+  Wake();
+  WaitRequest request = FutexRequest();
+  request.deadline = MonotonicNow() + 2ms;
+  engine_->Wait(request);  // may report the wake-up, whose word has changed before
+  for (int i = 0; i < 2; ++i) {
+    request.deadline = MonotonicNow() + 2ms;
+    WaitResult r = engine_->Wait(request);
+    EXPECT_TRUE(r.timed_out) << "a wake-up is reported again and again";
+    EXPECT_FALSE(r.woken);
+  }
 }
 
 TEST_P(EngineWait, WakeFromAnotherThread) {
@@ -375,9 +390,7 @@ TEST_P(EngineWait, ManyDescriptorsAtOnce) {
 }
 
 volatile sig_atomic_t g_signals;
-void OnSignal(int) {
-  g_signals = g_signals + 1;
-}
+void OnSignal(int) { g_signals = g_signals + 1; }
 
 TEST_P(EngineWait, SignalHandlerEndsTheWait) {
   struct sigaction action {};
@@ -509,6 +522,30 @@ TEST_P(EngineWait, TurnCostsOneSystemCall) {
   uint64_t enters = engine_->stats().ring_enters;
   for (int i = 0; i < 10; ++i) turn();
   EXPECT_EQ(engine_->stats().ring_enters, enters + 10);
+}
+
+// A process at its limit of open files still gets an engine that works, wake-ups included.
+TEST_P(EngineWait, WithoutAnyDescriptorLeft) {
+  rlimit before;
+  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
+  int next = dup(0);
+  close(next);
+  rlimit tight = before;
+  tight.rlim_cur = static_cast<rlim_t>(next);
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &tight), 0);
+  Engine* engine = Engine::Create({.disabled_features = GetParam().disabled, .quiet = true});
+  setrlimit(RLIMIT_NOFILE, &before);
+  ASSERT_NE(engine, nullptr);
+  EXPECT_FALSE(engine->is_uring());
+  EXPECT_EQ(engine->wake_fd(), -1);
+  std::thread waker = OnceAsleep([this] {
+    word_->fetch_add(1);
+    FutexWake(word_);
+  });
+  WaitResult r = engine->Wait(FutexRequest());
+  waker.join();
+  EXPECT_TRUE(r.woken);
+  Engine::Destroy(engine);
 }
 
 // The program (or a raw system call of its) closed our descriptor: plain calls go on, nothing hangs or is lost.

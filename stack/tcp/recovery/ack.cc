@@ -85,7 +85,7 @@ void CleanQueue(const SenderEnv& env, Sender& s, AckWork& w, Seq prior_highest_s
       s.sacked_out -= covered.segments;
     } else if (s.sack_ok) {
       CountDelivered(s, covered.segments, w.in.ece);
-      if (!IsSpuriousRetransmission(s, w, *r)) RackAdvance(env, s, flags, r->range.end, r->last_sent);
+      if (!IsSpuriousRetransmission(s, w, *r)) RackAdvance(env, s, flags, r->mark());
     }
     if ((flags & TxSegment::kLost) != 0) s.lost_out -= covered.segments;
     s.packets_out -= covered.segments;

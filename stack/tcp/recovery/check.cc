@@ -53,7 +53,7 @@ const char* CheckCounts(const Sender& s) {
   if (retransmitted != s.retrans_out) return "retrans_out";
   for (const TxSegment* r = s.by_time.head(); r != nullptr; r = r->time_next) {
     if (!r->in_time_list) return "stranger in the time list";
-    if (r->time_next != nullptr && r->time_next->last_sent < r->last_sent) return "time list out of order";
+    if (r->time_next != nullptr && r->mark().After(r->time_next->mark())) return "time list out of order";
     --at_risk;
   }
   return at_risk == 0 ? nullptr : "missing in the time list";

@@ -45,9 +45,6 @@ struct AckWork {
 
 // --- scoreboard.cc ---
 
-// Was (t1, end1) sent after (t2, end2)? Segments of one frame share the time; the sequence number decides.
-inline bool SentAfter(Instant t1, Instant t2, Seq end1, Seq end2) { return t1 > t2 || (t1 == t2 && end1.After(end2)); }
-
 uint32_t SegmentsFor(uint32_t payload, uint32_t mss) noexcept;
 // Cuts the record after `payload` bytes of it; the rest becomes a record of its own, which is returned. Null without
 // memory. Requires 0 < payload < r.payload().
@@ -82,8 +79,8 @@ bool LimitRenoSacked(Sender& s) noexcept;
 void MarkLostByDuplicates(const SenderEnv& env, Sender& s, bool una_advanced) noexcept;
 
 // --- rack.cc ---
-// `flags`, `end` and `sent` of a record that was just delivered.
-void RackAdvance(const SenderEnv& env, Sender& s, uint8_t flags, Seq end, Instant sent) noexcept;
+// A record with these flags was just delivered.
+void RackAdvance(const SenderEnv& env, Sender& s, uint8_t flags, const SendMark& sent) noexcept;
 void RackUpdateWindow(const SenderEnv& env, Sender& s, const RateSample& rate) noexcept;
 // Looks for losses; true when the reordering timer was armed.
 bool RackMarkLost(const SenderEnv& env, Sender& s) noexcept;

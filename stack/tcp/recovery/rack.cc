@@ -25,7 +25,7 @@ int64_t DetectLosses(const SenderEnv& env, Sender& s) {
   int64_t longest = 0;
   for (TxSegment* r = s.by_time.head(); r != nullptr;) {
     TxSegment* next = r->time_next;
-    if (!SentAfter(s.rack.sent, r->last_sent, s.rack.end, r->range.end)) break;
+    if (!s.rack.sent.After(r->mark())) break;
     const int64_t remaining = RackRemaining(env, s, *r, window);
     if (remaining <= 0) {
       MarkLost(env, s, *r);
@@ -43,17 +43,14 @@ int64_t RackRemaining(const SenderEnv& env, const Sender& s, const TxSegment& r,
   return int64_t{s.rack.rtt_us} + window_us - ToMicros(env.now - r.last_sent);
 }
 
-void RackAdvance(const SenderEnv& env, Sender& s, uint8_t flags, Seq end, Instant sent) noexcept {
-  const int64_t rtt_us = ToMicros(env.now - sent);
+void RackAdvance(const SenderEnv& env, Sender& s, uint8_t flags, const SendMark& sent) noexcept {
+  const int64_t rtt_us = ToMicros(env.now - sent.at);
   // Faster than any round trip ever: the original was delivered, not this retransmission (RFC 8985 6.2 step 2).
   if ((flags & (TxSegment::kRetransmitted | TxSegment::kEverRetransmitted)) != 0 && rtt_us < s.rtt.min_rtt_us())
     return;
   s.rack.advanced = true;
   s.rack.rtt_us = static_cast<uint32_t>(rtt_us);
-  if (SentAfter(sent, s.rack.sent, end, s.rack.end)) {
-    s.rack.sent = sent;
-    s.rack.end = end;
-  }
+  if (sent.After(s.rack.sent)) s.rack.sent = sent;
 }
 
 void RackUpdateWindow(const SenderEnv& env, Sender& s, const RateSample& rate) noexcept {

@@ -24,13 +24,13 @@ void StampForRate(const SenderEnv& env, Sender& s, TxSegment& r) noexcept {
 
 void NoteDelivered(Sender& s, TxSegment& r, RateSample& sample) noexcept {
   if (r.delivered_at == kNever) return;
-  if (sample.prior_at == Instant{} || SentAfter(r.last_sent, s.window_started, r.range.end, sample.last_end)) {
+  if (sample.prior_at == Instant{} || r.mark().After(sample.last_sent)) {
     sample.prior_delivered = r.delivered;
     sample.prior_delivered_ce = r.delivered_ce;
     sample.prior_at = r.delivered_at;
     sample.app_limited = r.Has(TxSegment::kAppLimited);
     sample.retransmitted = r.Has(TxSegment::kRetransmitted | TxSegment::kEverRetransmitted);
-    sample.last_end = r.range.end;
+    sample.last_sent = r.mark();
     s.window_started = r.last_sent;
     sample.send_interval_us = static_cast<uint32_t>(ToMicros(r.last_sent - r.window_started));
   }

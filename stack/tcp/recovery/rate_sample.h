@@ -4,14 +4,13 @@
 
 #include <cstdint>
 
-#include "stack/tcp/seq.h"
+#include "stack/tcp/recovery/tx_segment.h"
 #include "stack/time/time.h"
 
 namespace ustcp {
 
 struct Sender;
 struct SenderEnv;
-struct TxSegment;
 
 struct RateSample {
   Instant prior_at{};               // start of the interval: when prior_delivered was reached
@@ -26,7 +25,7 @@ struct RateSample {
   uint32_t losses = 0;              // newly deemed lost by this ACK
   uint32_t acked_sacked = 0;        // newly delivered
   uint32_t prior_in_flight = 0;
-  Seq last_end;
+  SendMark last_sent;               // of the latest segment delivered
   bool app_limited = false;
   bool retransmitted = false;       // from a retransmitted segment
   bool ack_delayed = false;         // looks like a delayed ACK

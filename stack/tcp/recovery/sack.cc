@@ -99,7 +99,7 @@ void TagRecord(const SenderEnv& env, Sender& s, AckWork& w, TxSegment& r, bool d
   if (!r.range.end.After(s.snd_una)) return;
 
   if (!r.Has(TxSegment::kSacked)) {
-    RackAdvance(env, s, before, r.range.end, r.last_sent);
+    RackAdvance(env, s, before, r.mark());
     if (r.Has(TxSegment::kRetransmitted)) {
       // Not marked lost (the loss was taken back): the retransmission is believed to be still on its way.
       if (r.Has(TxSegment::kLost)) {

@@ -40,6 +40,7 @@ TxSegment* SplitRecord(const SenderEnv& env, Sender& s, TxSegment& r, uint32_t p
   rest->sender = &s;
   rest->first_sent = r.first_sent;
   rest->last_sent = r.last_sent;
+  rest->send_number = r.send_number;
   rest->delivered_at = r.delivered_at;
   rest->window_started = r.window_started;
   rest->delivered = r.delivered;
@@ -121,9 +122,9 @@ void UnmarkAllLost(Sender& s) noexcept {
   for (TxSegment* r = s.queue.head(); r != nullptr; r = r->next) {
     r->flags &= static_cast<uint8_t>(~TxSegment::kLost);
     if (r->in_time_list || r->Has(TxSegment::kSacked)) continue;
-    if (after != nullptr && SentAfter(after->last_sent, r->last_sent, after->range.end, r->range.end)) after = nullptr;
+    if (after != nullptr && after->mark().After(r->mark())) after = nullptr;
     TxSegment* next = after != nullptr ? after->time_next : s.by_time.head();
-    while (next != nullptr && !SentAfter(next->last_sent, r->last_sent, next->range.end, r->range.end)) {
+    while (next != nullptr && !next->mark().After(r->mark())) {
       after = next;
       next = next->time_next;
     }

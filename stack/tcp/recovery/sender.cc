@@ -97,7 +97,7 @@ void InitSender(const SenderEnv& env, Sender& s, Seq iss, CcKind cc) noexcept {
   s = Sender{};
   s.snd_una = s.snd_nxt = s.write_end = iss;
   s.high_seq = s.cwnd_usage_seq = s.tlp_high_seq = s.undo_marker = s.highest_sacked = iss;
-  s.rack.end = s.rtt.round_end = iss;
+  s.rack.sent.end = s.rtt.round_end = iss;
   s.reordering = static_cast<uint32_t>(env.sysctls.tcp_reordering);
   s.cwnd_stamp = env.now;
   s.rtt.rto = ComputeRto(s.rtt, env.sysctls);
@@ -161,6 +161,7 @@ void OnRetransmit(const SenderEnv& env, Sender& s, const Retransmission& what) n
   StampForRate(env, s, r);
   r.flags |= TxSegment::kEverRetransmitted;
   r.last_sent = env.now;
+  r.send_number = ++s.send_count;
   env.counters.Add(Counter::kTcpRetransSegs, r.segments);
   if (r.Has(TxSegment::kSyn)) env.counters.Add(Counter::kTcpExtTCPSynRetrans);
   s.total_retransmits += r.segments;
@@ -209,6 +210,7 @@ TxSegment* OnTransmit(const SenderEnv& env, Sender& s, uint32_t payload, uint8_t
   r->range = {s.snd_nxt, s.snd_nxt + length};
   r->segments = static_cast<uint16_t>(SegmentsFor(payload, s.mss));
   r->first_sent = r->last_sent = env.now;
+  r->send_number = ++s.send_count;
   NoteSent(env, s, *r);
   StampForRate(env, s, *r);
   s.queue.PushBack(r);

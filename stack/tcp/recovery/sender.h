@@ -65,8 +65,7 @@ enum class RetransmitMode : uint8_t {
 
 // RFC 8985.
 struct RackState {
-  Instant sent{};                  // transmission time of the most recently sent segment that was delivered
-  Seq end;                         // and its end
+  SendMark sent;                   // of the most recently sent segment that was delivered
   uint32_t rtt_us = 0;             // and its round trip
   uint32_t last_delivered = 0;     // `delivered` when the reordering window was last widened
   uint8_t window_steps = 1;        // reordering window in quarters of the minimum round trip
@@ -124,6 +123,7 @@ struct Sender {
   uint32_t delivered = 0;          // segments known to have arrived
   uint32_t delivered_ce = 0;
   uint32_t lost = 0;               // segments ever deemed lost
+  uint32_t send_count = 0;         // transmissions of records, for their order
   uint32_t app_limited = 0;        // `delivered` when the present application-limited phase will have left; 0: none
   uint32_t total_retransmits = 0;  // segments
   uint32_t total_timeouts = 0;

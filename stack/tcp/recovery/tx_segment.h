@@ -15,6 +15,20 @@ namespace ustcp {
 
 struct Sender;
 
+// When something was sent, exactly enough to say which of two segments left first: several share an instant when one turn
+// of the driver sends them, and those of one frame share the number too and go by sequence.
+struct SendMark {
+  Instant at{};
+  uint32_t number = 0;   // of the transmission, growing
+  Seq end;
+
+  bool After(const SendMark& other) const {
+    if (at != other.at) return at > other.at;
+    if (number != other.number) return static_cast<int32_t>(number - other.number) > 0;
+    return end.After(other.end);
+  }
+};
+
 struct TxSegment : SlotHeader {
   static constexpr SlotKind kSlotKind = SlotKind::kTxSegment;
 
@@ -31,6 +45,7 @@ struct TxSegment : SlotHeader {
 
   bool Has(uint8_t any) const { return (flags & any) != 0; }
   uint32_t length() const { return range.length(); }
+  SendMark mark() const { return {last_sent, send_number, range.end}; }
   uint32_t payload() const { return length() - (Has(kSyn) ? 1u : 0u) - (Has(kFin) ? 1u : 0u); }
 
   uint8_t flags = 0;
@@ -45,6 +60,7 @@ struct TxSegment : SlotHeader {
   TxSegment* time_prev = nullptr;
   Instant first_sent{};
   Instant last_sent{};
+  uint32_t send_number = 0;      // Sender::send_count at the latest transmission
   // Delivery-rate estimation: the sender's state when this was last sent. delivered_at == kNever: used up.
   Instant delivered_at{};
   Instant window_started{};

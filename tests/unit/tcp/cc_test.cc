@@ -147,7 +147,7 @@ TEST(CubicD11, WindowFollowsTheCurve) {
     const double c = 410.0 / 1024;
     const double k = std::cbrt((peak - h.s.cwnd) / c);
     const Instant start = h.now;
-    for (int round = 1; round < 120; ++round) {
+    for (int round = 1; round < 300; ++round) {
       RunRound(h, rtt);
       const double t = static_cast<double>(ToMicros(h.now - start)) / 1e6;
       if (t > k + 4) break;

@@ -1,0 +1,46 @@
+// The subcommands of `ustcp`. Each Add* declares its options and sets the callback that runs it; a callback throws
+// CommandError for what the user is told in one line.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <stdexcept>
+#include <string>
+
+#include "io/config.h"
+#include "io/member.h"
+
+namespace ustcp::tool {
+
+class CommandError : public std::runtime_error {
+ public:
+  explicit CommandError(const std::string& line, int exit_status = 1) : std::runtime_error(line), status(exit_status) {}
+  int status;
+};
+
+void AddRun(CLI::App& app);
+void AddNet(CLI::App& app);
+void AddSs(CLI::App& app);
+void AddNstat(CLI::App& app);
+void AddSysctl(CLI::App& app);
+void AddSettings(CLI::App& app);
+void AddHosts(CLI::App& app);
+
+// Settings of the environment and file. Throws.
+Settings ToolSettings();
+
+// A host mapped for looking at. Throws when there is none or it may not be looked at.
+class Observed {
+ public:
+  explicit Observed(bool writable = false);
+  ~Observed() { EndObserve(&member_); }
+  Observed(const Observed&) = delete;
+  Observed& operator=(const Observed&) = delete;
+  Host& host() { return *member_.host; }
+
+ private:
+  Member member_;
+};
+
+std::string AddressText(const IpAddress& address);
+
+}  // namespace ustcp::tool

@@ -1,0 +1,49 @@
+// `ustcp hosts`: the hosts whose keepers this user can reach.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <filesystem>
+
+#include "io/keeper_channel.h"
+#include "tools/commands.h"
+
+#include <unistd.h>
+
+namespace ustcp::tool {
+
+namespace {
+
+std::string StatusOf(const std::string& path) {
+  int fd = ConnectKeeper(path.c_str());
+  if (fd < 0) return fd == -EACCES ? "no right to ask" : "no keeper runs";
+  KeeperRequest request;
+  KeeperReply reply;
+  int unused = -1;
+  std::string text = "no answer";
+  if (SendMessage(fd, &request, sizeof(request), -1) == 0 &&
+      ReceiveMessage(fd, &reply, sizeof(reply), &unused, 2000) == sizeof(reply))
+    text = reply.message;
+  close(fd);
+  return text;
+}
+
+void Hosts() {
+  Settings settings = ToolSettings();
+  char directory[kMaxSettingPath];
+  RuntimeDirectory(settings, environ, directory);
+  std::vector<std::filesystem::path> sockets;
+  std::error_code error;
+  for (const auto& entry : std::filesystem::directory_iterator(directory, error))
+    if (entry.path().extension() == ".sock") sockets.push_back(entry.path());
+  std::sort(sockets.begin(), sockets.end());
+  for (const auto& socket : sockets) fmt::print("{:<20} {}\n", socket.stem().string(), StatusOf(socket.string()));
+}
+
+}  // namespace
+
+void AddHosts(CLI::App& app) {
+  app.add_subcommand("hosts", "list the hosts that run")->callback([] { Hosts(); });
+}
+
+}  // namespace ustcp::tool

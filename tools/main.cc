@@ -1,0 +1,47 @@
+#include <fmt/format.h>
+
+#include "tools/commands.h"
+
+namespace ustcp::tool {
+
+Settings ToolSettings() {
+  Settings settings;
+  if (IoError error = LoadSettings(environ, &settings)) throw CommandError(error.message);
+  return settings;
+}
+
+Observed::Observed(bool writable) {
+  Settings settings = ToolSettings();
+  if (IoError error = Observe(settings, environ, &member_, writable)) throw CommandError(error.message);
+}
+
+std::string AddressText(const IpAddress& address) {
+  char text[64];
+  FormatAddress(address, text);
+  return text;
+}
+
+}  // namespace ustcp::tool
+
+int main(int argc, char** argv) {
+  using namespace ustcp::tool;
+  CLI::App app{"A TCP/IP stack of its own for unmodified programs: `ustcp net up`, then `ustcp run PROGRAM`."};
+  app.require_subcommand(1);
+  app.name("ustcp");
+  AddRun(app);
+  AddNet(app);
+  AddSs(app);
+  AddNstat(app);
+  AddSysctl(app);
+  AddSettings(app);
+  AddHosts(app);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error);
+  } catch (const CommandError& error) {
+    fmt::print(stderr, "ustcp: {}\n", error.what());
+    return error.status;
+  }
+  return 0;
+}

@@ -1,0 +1,76 @@
+// `ustcp sysctl`: the host's settings under the kernel's names.
+#include <fmt/format.h>
+
+#include <cstring>
+#include <memory>
+
+#include "tools/commands.h"
+
+namespace ustcp::tool {
+
+namespace {
+
+struct SysctlOptions {
+  bool all = false;
+  bool values_only = false;
+  bool explain = false;
+  bool write = false;
+  std::vector<std::string> words;
+};
+
+std::string NameOf(const SysctlInfo& info) {
+  std::string group = info.group;
+  for (char& c : group)
+    if (c == '_') c = '.';
+  return group + "." + info.name;
+}
+
+std::string ValueOf(const SysctlInfo& info, const Sysctls& sysctls) {
+  const auto* values = reinterpret_cast<const int32_t*>(reinterpret_cast<const std::byte*>(&sysctls) + info.offset);
+  return fmt::format("{}", fmt::join(values, values + info.count, "\t"));
+}
+
+void Print(const SysctlOptions& options, const SysctlInfo& info, const Sysctls& sysctls) {
+  std::string value = ValueOf(info, sysctls);
+  if (options.values_only) {
+    fmt::print("{}\n", value);
+  } else {
+    fmt::print("{} = {}\n", NameOf(info), value);
+  }
+  if (options.explain) fmt::print("    {} ({}..{})\n", info.doc, info.min, info.max);
+}
+
+void Sysctl(const SysctlOptions& options) {
+  if (!options.all && options.words.empty()) throw CommandError("sysctl needs a name, name=value, or -a", 2);
+  bool sets = false;
+  for (const std::string& word : options.words) sets |= word.find('=') != std::string::npos;
+  Observed observed(sets);
+  Sysctls& sysctls = observed.host().sysctls;
+  if (options.all)
+    for (const SysctlInfo& info : kSysctlTable) Print(options, info, sysctls);
+  for (const std::string& word : options.words) {
+    size_t equals = word.find('=');
+    std::string name = word.substr(0, equals);
+    name.erase(name.find_last_not_of(' ') + 1);
+    const SysctlInfo* info = FindSysctl(name);
+    if (info == nullptr) throw CommandError("no sysctl " + name + "; `ustcp sysctl -a` lists them");
+    if (equals != std::string::npos && !ParseSysctl(*info, word.substr(equals + 1), &sysctls))
+      throw CommandError(fmt::format("{} takes {} number(s) in {}..{}", name, info->count, info->min, info->max));
+    Print(options, *info, sysctls);
+  }
+}
+
+}  // namespace
+
+void AddSysctl(CLI::App& app) {
+  auto options = std::make_shared<SysctlOptions>();
+  CLI::App* sysctl = app.add_subcommand("sysctl", "read and change a running host's sysctls");
+  sysctl->add_flag("-a,--all", options->all, "all of them");
+  sysctl->add_flag("-n,--values", options->values_only, "values without names");
+  sysctl->add_flag("--explain", options->explain, "with unit and meaning");
+  sysctl->add_flag("-w,--write", options->write, "accepted, as sysctl(8) does: name=value writes in any case");
+  sysctl->add_option("names", options->words, "name, or name=value");
+  sysctl->callback([options] { Sysctl(*options); });
+}
+
+}  // namespace ustcp::tool

@@ -1,0 +1,46 @@
+"""Each program of syscalls/ makes a fixed sequence of calls on sockets and prints what came back: first on the kernel's
+TCP, then on ustcp, both ends in the same program. The outputs must be equal, but for the lines of KNOWN_DIFFERENCES."""
+
+import difflib
+
+import harness
+from harness import HOST4, HOST6
+
+# (program, line on the kernel, line on ustcp): with the reason. At most 25 may ever be here.
+KNOWN_DIFFERENCES = {
+}
+
+
+class Syscalls(harness.TestCase):
+    def compare(self, name, timeout=60):
+        program = harness.OPTIONS.build / 'tests' / 'integration' / 'syscalls' / f'syscalls_{name}'
+        for kernel_address, address in ((self.net.peer4, HOST4), (self.net.peer6, HOST6)):
+            with self.subTest(address=address):
+                native = self.net.kernel(program, kernel_address, timeout=timeout)
+                status, ours, errors = self.net.ustcp(program, address, timeout=timeout, check=False)
+                known = {(k, u) for p, k, u in KNOWN_DIFFERENCES if p == name}
+                expected, got = native.splitlines(), ours.splitlines()
+                if len(expected) == len(got):
+                    expected = [u if (k, u) in known else k for k, u in zip(expected, got)]
+                difference = list(difflib.unified_diff(expected, got, 'kernel', 'ustcp', lineterm='', n=2))
+                self.assertEqual(status, 0, f'{errors}\n' + '\n'.join(difference))
+                self.assertFalse(difference, '\n'.join(difference) + f'\n{errors}')
+
+    def test_errors(self):
+        self.compare('errors')
+
+    def test_traffic(self):
+        self.compare('traffic')
+
+    def test_readiness(self):
+        self.compare('readiness')
+
+    def test_processes(self):
+        self.compare('processes')
+
+    def test_signals(self):
+        self.compare('signals')
+
+
+if __name__ == '__main__':
+    harness.main()

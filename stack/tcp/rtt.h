@@ -12,9 +12,9 @@
 
 namespace ustcp {
 
-inline constexpr Duration kInitialRto = 1s;           // RFC 6298 2.1
-inline constexpr Duration kFallbackRto = 3s;          // RFC 6298 5.7: the handshake gave no sample
-inline constexpr Duration kMinRttWindow = 300s;       // net.ipv4.tcp_min_rtt_wlen of the kernel
+inline constexpr Duration kInitialRto = 1s;      // RFC 6298 2.1
+inline constexpr Duration kFallbackRto = 3s;     // RFC 6298 5.7: the handshake gave no sample
+inline constexpr Duration kMinRttWindow = 300s;  // net.ipv4.tcp_min_rtt_wlen of the kernel
 inline constexpr uint32_t kNoRtt = 0xffffffff;
 
 // The smallest value seen within a sliding window, from three samples (Kathleen Nichols' algorithm): the best of the whole
@@ -38,18 +38,18 @@ class WindowedMin {
 
 // All durations in microseconds; srtt is kept times 8, the deviations times 4, as the formulas want them.
 struct RttEstimator {
-  uint32_t srtt8_us = 0;      // 0: no sample yet
+  uint32_t srtt8_us = 0;  // 0: no sample yet
   uint32_t mdev4_us = 0;
-  uint32_t mdev_max4_us = 0;  // largest deviation within this round trip
-  uint32_t rttvar4_us = 0;    // what the timeout uses
-  Seq round_end;              // when snd_una passes it, a round trip is over
-  uint8_t backoff = 0;        // doublings since the last sample
-  Duration rto = kInitialRto; // with backoff applied
+  uint32_t mdev_max4_us = 0;   // largest deviation within this round trip
+  uint32_t rttvar4_us = 0;     // what the timeout uses
+  Seq round_end;               // when snd_una passes it, a round trip is over
+  uint8_t backoff = 0;         // doublings since the last sample
+  Duration rto = kInitialRto;  // with backoff applied
   WindowedMin min;
 
   bool has_sample() const { return srtt8_us != 0; }
   uint32_t srtt_us() const { return srtt8_us >> 3; }
-  uint32_t min_rtt_us() const { return min.value(); }   // kNoRtt: none
+  uint32_t min_rtt_us() const { return min.value(); }  // kNoRtt: none
 };
 
 // Feeds one measurement. `snd_una` and `snd_nxt` as of now (they delimit the round trip). Recomputes rto and ends the

@@ -12,10 +12,8 @@ namespace ustcp {
 
 const char* CcName(CcKind kind) noexcept {
   switch (kind) {
-    case CcKind::kReno:
-      return "reno";
-    case CcKind::kCubic:
-      return "cubic";
+    case CcKind::kReno: return "reno";
+    case CcKind::kCubic: return "cubic";
   }
   return "?";
 }
@@ -36,12 +34,8 @@ void CcInit(const SenderEnv& env, Sender& s, CcKind kind) noexcept {
 
 void CcOnAck(const SenderEnv& env, Sender& s, uint32_t acked) noexcept {
   switch (s.cc.kind) {
-    case CcKind::kReno:
-      RenoOnAck(s, acked);
-      break;
-    case CcKind::kCubic:
-      CubicOnAck(env, s, acked);
-      break;
+    case CcKind::kReno: RenoOnAck(s, acked); break;
+    case CcKind::kCubic: CubicOnAck(env, s, acked); break;
   }
   USTCP_DCHECK(s.cwnd >= 1);
 }

@@ -8,8 +8,8 @@
 #include <cstdint>
 
 #include "stack/socket/socket_options.h"
-#include "stack/time/time.h"
 #include "stack/tcp/seq.h"
+#include "stack/time/time.h"
 
 namespace ustcp {
 
@@ -17,28 +17,28 @@ struct Sender;
 struct SenderEnv;
 
 inline constexpr uint8_t kCcKindCount = 2;
-inline constexpr uint32_t kInitialCwnd = 10;                // RFC 6928
+inline constexpr uint32_t kInitialCwnd = 10;  // RFC 6928
 inline constexpr uint32_t kInfiniteSsthresh = 0x7fffffff;
 
 // RFC 9438 with the kernel's fixed-point arithmetic, and HyStart.
 struct CubicVars {
-  uint32_t cnt;              // segments to be acknowledged for one more segment of window
-  uint32_t last_max_cwnd;    // W_max, after fast convergence
-  uint32_t last_cwnd;        // window at the latest computation of cnt
-  uint32_t origin;           // window at the curve's inflection point
-  uint32_t k;                // time from the start of the epoch to the inflection point, in 1/1024 s
-  uint32_t delay_min_us;     // smallest round trip; 0: none yet
-  uint32_t ack_cnt;          // segments acknowledged in this epoch, for the Reno-friendly estimate
-  uint32_t reno_cwnd;        // W_est: what Reno would have
+  uint32_t cnt;            // segments to be acknowledged for one more segment of window
+  uint32_t last_max_cwnd;  // W_max, after fast convergence
+  uint32_t last_cwnd;      // window at the latest computation of cnt
+  uint32_t origin;         // window at the curve's inflection point
+  uint32_t k;              // time from the start of the epoch to the inflection point, in 1/1024 s
+  uint32_t delay_min_us;   // smallest round trip; 0: none yet
+  uint32_t ack_cnt;        // segments acknowledged in this epoch, for the Reno-friendly estimate
+  uint32_t reno_cwnd;      // W_est: what Reno would have
   int64_t last_time_ms;
-  int64_t epoch_start_ms;    // 0: no epoch
+  int64_t epoch_start_ms;  // 0: no epoch
   // HyStart
   Instant round_start;
   Instant last_ack;
   Seq round_end;
   uint32_t round_min_rtt_us;
   uint8_t sample_count;
-  bool found;                // the exit from slow start has been found
+  bool found;  // the exit from slow start has been found
 };
 
 struct CcState {
@@ -69,9 +69,9 @@ void CcOnRto(const SenderEnv& env, Sender& s) noexcept;
 uint32_t CcUndoCwnd(const Sender& s) noexcept;
 
 enum class CcEvent : uint8_t {
-  kTransmitStart,   // first transmission with nothing in flight; Sender::last_send still holds the previous one
-  kIdleRestart,     // the window is about to be reset after an idle period
-  kReductionDone,   // PRR finished
+  kTransmitStart,  // first transmission with nothing in flight; Sender::last_send still holds the previous one
+  kIdleRestart,    // the window is about to be reset after an idle period
+  kReductionDone,  // PRR finished
 };
 void CcCwndEvent(const SenderEnv& env, Sender& s, CcEvent event) noexcept;
 

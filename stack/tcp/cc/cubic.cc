@@ -9,9 +9,9 @@ namespace ustcp {
 namespace {
 
 constexpr uint32_t kScale = 1024;
-constexpr uint32_t kBeta = 717;       // window after a loss, in 1/1024
-constexpr uint32_t kC = 410;          // C, in 1/1024 segments per s^3
-constexpr int kTimeShift = 10;        // the curve's time runs in 1/1024 s
+constexpr uint32_t kBeta = 717;  // window after a loss, in 1/1024
+constexpr uint32_t kC = 410;     // C, in 1/1024 segments per s^3
+constexpr int kTimeShift = 10;   // the curve's time runs in 1/1024 s
 // W_est grows by one for every cwnd * kRenoScale / 8 segments, i.e. by 3 (1 - beta) / (1 + beta) per window.
 constexpr uint32_t kRenoScale = 8 * (kScale + kBeta) / 3 / (kScale - kBeta);
 // K^3 = (W_max - cwnd) / C, with K in 1/1024 s.
@@ -23,7 +23,7 @@ constexpr uint32_t kHystartLowWindow = 16;
 constexpr uint8_t kHystartSamples = 8;
 constexpr uint32_t kHystartDelayMinUs = 4000;
 constexpr uint32_t kHystartDelayMaxUs = 16000;
-constexpr Duration kHystartAckSpacing = 2ms;   // ACKs closer than this belong to one train
+constexpr Duration kHystartAckSpacing = 2ms;  // ACKs closer than this belong to one train
 constexpr uint64_t kLargestFrame = 65536;
 
 int64_t Millis(const SenderEnv& env) { return NanosOf(env.now) / 1'000'000; }
@@ -102,8 +102,8 @@ void UpdateCurve(const SenderEnv& env, Sender& s, uint32_t acked) {
     const uint64_t t = (static_cast<uint64_t>(elapsed_ms) << kTimeShift) / 1000;
     const uint64_t offset = std::min(t < v.k ? v.k - t : t - v.k, kLongestOffset);
     const uint64_t delta = (uint64_t{kC} * offset * offset * offset) >> (10 + 3 * kTimeShift);
-    const int64_t target = t < v.k ? int64_t{v.origin} - static_cast<int64_t>(delta)
-                                   : int64_t{v.origin} + static_cast<int64_t>(delta);
+    const int64_t target =
+        t < v.k ? int64_t{v.origin} - static_cast<int64_t>(delta) : int64_t{v.origin} + static_cast<int64_t>(delta);
     v.cnt = target > int64_t{cwnd} ? static_cast<uint32_t>(cwnd / (target - cwnd)) : 100 * cwnd;
     // Before the first loss the curve knows nothing: at least 5 % per round trip.
     if (v.last_max_cwnd == 0 && v.cnt > 20) v.cnt = 20;
@@ -160,9 +160,8 @@ uint32_t CubicSsthresh(const SenderEnv&, Sender& s) noexcept {
   CubicVars& v = s.cc.vars.cubic;
   v.epoch_start_ms = 0;
   // Fast convergence: a flow that did not get back to its former window leaves room for newer ones.
-  v.last_max_cwnd = s.cwnd < v.last_max_cwnd
-                        ? static_cast<uint32_t>(uint64_t{s.cwnd} * (kScale + kBeta) / (2 * kScale))
-                        : s.cwnd;
+  v.last_max_cwnd =
+      s.cwnd < v.last_max_cwnd ? static_cast<uint32_t>(uint64_t{s.cwnd} * (kScale + kBeta) / (2 * kScale)) : s.cwnd;
   return std::max(static_cast<uint32_t>(uint64_t{s.cwnd} * kBeta / kScale), 2u);
 }
 

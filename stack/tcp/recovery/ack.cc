@@ -15,7 +15,7 @@ void CheckSpuriousSyn(Sender& s, const AckWork& w, const TxSegment& syn) {
 }
 
 struct RttTimes {
-  Instant first_acked{};   // of records never retransmitted; zero: none
+  Instant first_acked{};  // of records never retransmitted; zero: none
   Instant last_acked{};
 };
 

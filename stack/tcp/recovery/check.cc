@@ -11,8 +11,7 @@ const char* CheckRecord(const Sender& s, const TxSegment& r) {
   if (r.payload() > uint32_t{r.segments} * r.mss) return "more payload than its segments hold";
   if (r.Has(TxSegment::kSacked) && r.Has(TxSegment::kLost)) return "SACKed and lost";
   if (r.Has(TxSegment::kRetransmitted) && !r.Has(TxSegment::kEverRetransmitted)) return "retransmitted but never";
-  const bool at_risk =
-      !r.Has(TxSegment::kSacked) && (!r.Has(TxSegment::kLost) || r.Has(TxSegment::kRetransmitted));
+  const bool at_risk = !r.Has(TxSegment::kSacked) && (!r.Has(TxSegment::kLost) || r.Has(TxSegment::kRetransmitted));
   if (r.in_time_list != at_risk) return "in the time list wrongly";
   if (r.last_sent < r.first_sent) return "sent again before it was sent";
   return nullptr;

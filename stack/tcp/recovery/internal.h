@@ -8,8 +8,8 @@
 
 namespace ustcp::recovery {
 
-inline constexpr Duration kTimeoutMargin = 2ms;        // on reordering and probe timers: the clock's and the peer's slack
-inline constexpr uint8_t kRackPersist = 16;            // recoveries after which the reordering window shrinks back
+inline constexpr Duration kTimeoutMargin = 2ms;  // on reordering and probe timers: the clock's and the peer's slack
+inline constexpr uint8_t kRackPersist = 16;      // recoveries after which the reordering window shrinks back
 
 // One ACK being processed: what has been found out so far.
 struct AckWork {
@@ -19,7 +19,7 @@ struct AckWork {
   AckResult& result;
   const Seq prior_una;
   bool una_advanced = false;
-  bool data_acked = false;           // records without SYN, cumulatively
+  bool data_acked = false;  // records without SYN, cumulatively
   bool syn_acked = false;
   bool data_sacked = false;
   bool dsack = false;                // a credible D-SACK
@@ -29,11 +29,11 @@ struct AckWork {
   bool reneging = false;             // the new first record had been SACKed
   bool set_timer = false;            // restart the probe or retransmission timer
   bool lost_retransmission = false;
-  bool maybe_delayed = false;        // looks like a delayed ACK
-  uint32_t duplicates = 0;           // duplicate ACKs this one stands for
+  bool maybe_delayed = false;  // looks like a delayed ACK
+  uint32_t duplicates = 0;     // duplicate ACKs this one stands for
   uint32_t sack_delivered = 0;
-  Seq reordered;                     // lowest never-retransmitted hole that got filled late
-  Instant first_sacked{};            // send times; zero: none
+  Seq reordered;           // lowest never-retransmitted hole that got filled late
+  Instant first_sacked{};  // send times; zero: none
   Instant last_sacked{};
   RateSample rate;
 

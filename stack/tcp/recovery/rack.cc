@@ -6,7 +6,7 @@
 namespace ustcp::recovery {
 namespace {
 
-constexpr int32_t kStaticWindow = 0x2;    // bits of tcp_recovery
+constexpr int32_t kStaticWindow = 0x2;  // bits of tcp_recovery
 constexpr int32_t kNoDupThresh = 0x4;
 
 uint32_t ReorderingWindow(const SenderEnv& env, const Sender& s) {
@@ -46,8 +46,7 @@ int64_t RackRemaining(const SenderEnv& env, const Sender& s, const TxSegment& r,
 void RackAdvance(const SenderEnv& env, Sender& s, uint8_t flags, const SendMark& sent) noexcept {
   const int64_t rtt_us = ToMicros(env.now - sent.at);
   // Faster than any round trip ever: the original was delivered, not this retransmission (RFC 8985 6.2 step 2).
-  if ((flags & (TxSegment::kRetransmitted | TxSegment::kEverRetransmitted)) != 0 && rtt_us < s.rtt.min_rtt_us())
-    return;
+  if ((flags & (TxSegment::kRetransmitted | TxSegment::kEverRetransmitted)) != 0 && rtt_us < s.rtt.min_rtt_us()) return;
   s.rack.advanced = true;
   s.rack.rtt_us = static_cast<uint32_t>(rtt_us);
   if (sent.After(s.rack.sent)) s.rack.sent = sent;

@@ -13,22 +13,22 @@ struct Sender;
 struct SenderEnv;
 
 struct RateSample {
-  Instant prior_at{};               // start of the interval: when prior_delivered was reached
-  uint32_t prior_delivered = 0;     // 0: no segment was delivered by this ACK
+  Instant prior_at{};            // start of the interval: when prior_delivered was reached
+  uint32_t prior_delivered = 0;  // 0: no segment was delivered by this ACK
   uint32_t prior_delivered_ce = 0;
-  int32_t delivered = -1;           // segments over the interval; negative: no valid sample
+  int32_t delivered = -1;  // segments over the interval; negative: no valid sample
   int32_t delivered_ce = -1;
-  int64_t interval_us = -1;         // negative: no valid sample
+  int64_t interval_us = -1;  // negative: no valid sample
   uint32_t send_interval_us = 0;
   uint32_t ack_interval_us = 0;
-  int64_t rtt_us = -1;              // of the latest segment delivered
-  uint32_t losses = 0;              // newly deemed lost by this ACK
-  uint32_t acked_sacked = 0;        // newly delivered
+  int64_t rtt_us = -1;        // of the latest segment delivered
+  uint32_t losses = 0;        // newly deemed lost by this ACK
+  uint32_t acked_sacked = 0;  // newly delivered
   uint32_t prior_in_flight = 0;
-  SendMark last_sent;               // of the latest segment delivered
+  SendMark last_sent;  // of the latest segment delivered
   bool app_limited = false;
-  bool retransmitted = false;       // from a retransmitted segment
-  bool ack_delayed = false;         // looks like a delayed ACK
+  bool retransmitted = false;  // from a retransmitted segment
+  bool ack_delayed = false;    // looks like a delayed ACK
 };
 
 // A record is being sent (again): notes the sender's state in it.

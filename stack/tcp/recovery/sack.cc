@@ -161,7 +161,7 @@ void CheckReordering(const SenderEnv& env, Sender& s, Seq low, bool by_timestamp
 
 void TagSacks(const SenderEnv& env, Sender& s, AckWork& w) noexcept {
   w.reordered = s.snd_nxt;
-  if (s.sacked_out == 0) s.sack_cache_count = 0;   // must not outlive a turn of the sequence space
+  if (s.sacked_out == 0) s.sack_cache_count = 0;  // must not outlive a turn of the sequence space
   const size_t count = std::min<size_t>(w.in.sack_count, kMaxBlocks);
   const bool found_dsack = CheckDsack(env, s, w);
   // Very old ACKs say nothing of use.

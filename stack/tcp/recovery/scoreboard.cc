@@ -22,9 +22,7 @@ void InsertIntoTimeList(Sender& s, TxSegment& r, TxSegment* after) {
 
 }  // namespace
 
-uint32_t SegmentsFor(uint32_t payload, uint32_t mss) noexcept {
-  return payload <= mss ? 1 : (payload + mss - 1) / mss;
-}
+uint32_t SegmentsFor(uint32_t payload, uint32_t mss) noexcept { return payload <= mss ? 1 : (payload + mss - 1) / mss; }
 
 TxSegment* SplitRecord(const SenderEnv& env, Sender& s, TxSegment& r, uint32_t payload) noexcept {
   USTCP_DCHECK(payload > 0 && payload < r.payload());
@@ -153,8 +151,7 @@ TxSegment* FindRecord(Sender& s, Seq seq) noexcept {
 Seq HighestSacked(const Sender& s) noexcept { return s.sacked_out == 0 ? s.snd_una : s.highest_sacked; }
 
 bool AnyRetransmissionDone(const Sender& s) noexcept {
-  return s.retrans_out != 0 ||
-         (s.queue.head() != nullptr && s.queue.head()->Has(TxSegment::kEverRetransmitted));
+  return s.retrans_out != 0 || (s.queue.head() != nullptr && s.queue.head()->Has(TxSegment::kEverRetransmitted));
 }
 
 void CountDelivered(Sender& s, uint32_t segments, bool ece) noexcept {

@@ -19,7 +19,7 @@ struct Sender;
 // of the driver sends them, and those of one frame share the number too and go by sequence.
 struct SendMark {
   Instant at{};
-  uint32_t number = 0;   // of the transmission, growing
+  uint32_t number = 0;  // of the transmission, growing
   Seq end;
 
   bool After(const SendMark& other) const {
@@ -50,17 +50,17 @@ struct TxSegment : SlotHeader {
 
   uint8_t flags = 0;
   bool in_time_list = false;
-  uint16_t segments = 1;         // number of packets on the wire, by `mss`
-  uint16_t mss = 0;              // payload bytes of each packet but the last
-  SeqRange range;                // never empty; SYN and FIN count one each
-  Sender* sender = nullptr;      // whose record it is: lets a repair after a crash find the records of one connection
-  TxSegment* next = nullptr;     // sequence order, from snd_una to snd_nxt without a gap
+  uint16_t segments = 1;      // number of packets on the wire, by `mss`
+  uint16_t mss = 0;           // payload bytes of each packet but the last
+  SeqRange range;             // never empty; SYN and FIN count one each
+  Sender* sender = nullptr;   // whose record it is: lets a repair after a crash find the records of one connection
+  TxSegment* next = nullptr;  // sequence order, from snd_una to snd_nxt without a gap
   TxSegment* prev = nullptr;
-  TxSegment* time_next = nullptr;   // order of the latest transmission (RACK); only those that may still get lost
+  TxSegment* time_next = nullptr;  // order of the latest transmission (RACK); only those that may still get lost
   TxSegment* time_prev = nullptr;
   Instant first_sent{};
   Instant last_sent{};
-  uint32_t send_number = 0;      // Sender::send_count at the latest transmission
+  uint32_t send_number = 0;  // Sender::send_count at the latest transmission
   // Delivery-rate estimation: the sender's state when this was last sent. delivered_at == kNever: used up.
   Instant delivered_at{};
   Instant window_started{};

@@ -15,7 +15,7 @@ void UndoReduction(const SenderEnv& env, Sender& s, AckWork& w, bool unmark_lost
   }
   s.cwnd_stamp = env.now;
   s.undo_marked = false;
-  s.rack.advanced = true;   // losses must be judged anew
+  s.rack.advanced = true;  // losses must be judged anew
   w.result.undone = true;
 }
 
@@ -128,7 +128,7 @@ void EnterLoss(const SenderEnv& env, Sender& s) noexcept {
     if (reneged) {
       r->flags &= static_cast<uint8_t>(~TxSegment::kSacked);
     } else if (r != head && RackRemaining(env, s, *r, 0) > 0) {
-      continue;   // sent too recently to be overdue
+      continue;  // sent too recently to be overdue
     }
     MarkLost(env, s, *r);
   }

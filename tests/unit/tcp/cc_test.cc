@@ -96,12 +96,12 @@ TEST(CongestionD11, ReductionFactors) {
   EXPECT_EQ(CcSsthresh(reno.env(), reno.s), 2u);
   SenderHarness cubic(CcKind::kCubic);
   cubic.s.cwnd = 100;
-  EXPECT_EQ(CcSsthresh(cubic.env(), cubic.s), 70u);   // 717/1024
+  EXPECT_EQ(CcSsthresh(cubic.env(), cubic.s), 70u);  // 717/1024
   EXPECT_EQ(cubic.s.cc.vars.cubic.last_max_cwnd, 100u);
   // Fast convergence: lost again below the former maximum.
   cubic.s.cwnd = 80;
   EXPECT_EQ(CcSsthresh(cubic.env(), cubic.s), 56u);
-  EXPECT_EQ(cubic.s.cc.vars.cubic.last_max_cwnd, 68u);   // 80 * (1 + 0.7) / 2
+  EXPECT_EQ(cubic.s.cc.vars.cubic.last_max_cwnd, 68u);  // 80 * (1 + 0.7) / 2
   cubic.s.cwnd = 2;
   EXPECT_EQ(CcSsthresh(cubic.env(), cubic.s), 2u);
 }

@@ -100,17 +100,10 @@ class SenderHarness {
     const Duration wait = s.xmit_deadline - now;
     now = s.xmit_deadline;
     switch (s.xmit_timer) {
-      case XmitTimer::kRetransmit:
-        OnRetransmissionTimeout(env(), s, user_timeout, false);
-        break;
-      case XmitTimer::kLossProbe:
-        OnTailLossProbe(env(), s);
-        break;
-      case XmitTimer::kReorder:
-        OnReorderTimer(env(), s);
-        break;
-      default:
-        ADD_FAILURE() << "no timer";
+      case XmitTimer::kRetransmit: OnRetransmissionTimeout(env(), s, user_timeout, false); break;
+      case XmitTimer::kLossProbe: OnTailLossProbe(env(), s); break;
+      case XmitTimer::kReorder: OnReorderTimer(env(), s); break;
+      default: ADD_FAILURE() << "no timer";
     }
     Check();
     return wait;

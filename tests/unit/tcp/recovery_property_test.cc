@@ -20,7 +20,7 @@ struct Conditions {
   double ack_loss = 0.01;
   double duplicate = 0.01;
   Duration delay = 20ms;
-  Duration jitter = 0ms;      // of each packet, so that they overtake each other
+  Duration jitter = 0ms;  // of each packet, so that they overtake each other
   bool sack = true;
   bool timestamps = true;
   uint32_t frame_segments = 4;

@@ -47,19 +47,19 @@ TEST(RecoveryD4, ProportionalReductionHalvesOverOneRoundTrip) {
   EXPECT_EQ(h.Retransmit(), (Times{{0, 1000}}));
   EXPECT_EQ(SendAllowance(h.s), 1u);
   h.Send(1);
-  h.Ack(0, {{1000, 5000}});   // delivered 4: CEIL(2) - 2 = 0; in flight 7
+  h.Ack(0, {{1000, 5000}});  // delivered 4: CEIL(2) - 2 = 0; in flight 7
   EXPECT_EQ(h.s.in_flight(), 7u);
   EXPECT_EQ(SendAllowance(h.s), 0u);
-  h.Ack(0, {{1000, 6000}});   // delivered 5: CEIL(2.5) - 2 = 1
+  h.Ack(0, {{1000, 6000}});  // delivered 5: CEIL(2.5) - 2 = 1
   EXPECT_EQ(SendAllowance(h.s), 1u);
   h.Send(1);
-  h.Ack(0, {{1000, 7000}});   // delivered 6: 3 - 3 = 0; in flight 6
+  h.Ack(0, {{1000, 7000}});  // delivered 6: 3 - 3 = 0; in flight 6
   EXPECT_EQ(h.s.in_flight(), 6u);
   EXPECT_EQ(SendAllowance(h.s), 0u);
-  h.Ack(0, {{1000, 8000}});   // in flight 5 = ssthresh: none
+  h.Ack(0, {{1000, 8000}});  // in flight 5 = ssthresh: none
   EXPECT_EQ(h.s.in_flight(), 5u);
   EXPECT_EQ(SendAllowance(h.s), 0u);
-  h.Ack(0, {{1000, 9000}});   // one out, one in
+  h.Ack(0, {{1000, 9000}});  // one out, one in
   EXPECT_EQ(SendAllowance(h.s), 1u);
 }
 
@@ -320,10 +320,10 @@ TEST(RecoveryD4, ImpossibleBlocksAreIgnored) {
   SenderHarness h;
   h.Send(5);
   h.Pass(100ms);
-  h.Ack(0, {{4000, 6000}});       // beyond snd_nxt
-  h.Ack(0, {{3000, 3000}});       // empty
-  h.Ack(0, {{3000, 2000}});       // reversed
-  h.Ack(0, {{0, 1000}});          // begins at snd_una: nonsense
+  h.Ack(0, {{4000, 6000}});  // beyond snd_nxt
+  h.Ack(0, {{3000, 3000}});  // empty
+  h.Ack(0, {{3000, 2000}});  // reversed
+  h.Ack(0, {{0, 1000}});     // begins at snd_una: nonsense
   EXPECT_EQ(h.s.sacked_out, 0u);
   EXPECT_EQ(h.Count(Counter::kTcpExtTCPSACKDiscard), 4u);
 }

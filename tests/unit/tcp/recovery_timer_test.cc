@@ -258,10 +258,10 @@ TEST(RecoveryD4, ProbeAfterTwoRoundTrips) {
 TEST(RecoveryD4, ProbeOfALoneSegmentAllowsForADelayedAck) {
   SenderHarness h;
   h.s.rtt = RttEstimator{};
-  AddRttSample(h.s.rtt, h.sysctls, 400'000, h.s.snd_una, h.s.snd_nxt);   // RTO 1.2 s
+  AddRttSample(h.s.rtt, h.sysctls, 400'000, h.s.snd_una, h.s.snd_nxt);  // RTO 1.2 s
   h.Send(1);
   h.NothingMore();
-  EXPECT_EQ(h.s.xmit_deadline - h.now, 1000ms);   // 2 * 400 + 200
+  EXPECT_EQ(h.s.xmit_deadline - h.now, 1000ms);  // 2 * 400 + 200
 }
 
 TEST(RecoveryD4, ProbeNeverLaterThanTheTimeout) {
@@ -360,7 +360,7 @@ TEST(RecoveryD4, NoProbeWithoutSackOrWhenSwitchedOff) {
 
 TEST(RecoveryD3, NewRenoRepairsOneHolePerRoundTrip) {
   NoProbe h(false);
-  h.Send(10);   // 0 and 3000 are lost
+  h.Send(10);  // 0 and 3000 are lost
   h.Pass(100ms);
   h.Ack(0);
   h.Ack(0);
@@ -434,8 +434,10 @@ TEST(RecoveryD12, SegmentsTooLargeForThePathAreCutAnewWithoutAReduction) {
   EXPECT_EQ(h.s.lost_out, 4u);
   EXPECT_EQ(h.s.cwnd, 10u);
   EXPECT_EQ(h.s.ssthresh, kInfiniteSsthresh);
-  EXPECT_EQ(h.Retransmit(1), (Times{{0, 600}, {600, 1000}, {1000, 1600}, {1600, 2000}, {2000, 2600}, {2600, 3000},
-                                    {3000, 3600}, {3600, 4000}}));
+  EXPECT_EQ(
+      h.Retransmit(1),
+      (Times{
+          {0, 600}, {600, 1000}, {1000, 1600}, {1600, 2000}, {2000, 2600}, {2600, 3000}, {3000, 3600}, {3600, 4000}}));
   h.Pass(100ms);
   h.Ack(4000);
   EXPECT_EQ(h.s.ca_state, CaState::kOpen);
@@ -450,7 +452,7 @@ TEST(RecoveryD11, IdlePeriodsShrinkTheWindow) {
   h.Pass(100ms);
   h.Ack(1000);
   h.s.cwnd = 40;
-  h.Pass(300ms);   // 400 ms since the last transmission, RTO 300 ms
+  h.Pass(300ms);  // 400 ms since the last transmission, RTO 300 ms
   OnApplicationWrite(h.env(), h.s);
   EXPECT_EQ(h.s.cwnd, 20u);
   EXPECT_EQ(h.s.ssthresh, kInfiniteSsthresh);

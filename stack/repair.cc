@@ -39,12 +39,14 @@ void SweepBufs(Context& ctx) {
     ClearSuspicion(c.ofo_head);
   });
   ClearSuspicion(shard.ready_frames_head);
-  for (auto& datagram : shard.reassembly.datagrams)
-    if (datagram.used) ClearSuspicion(datagram.buffer);
+  shard.ready_frames_tail = nullptr;
+  for (Buf* b = shard.ready_frames_head; b != nullptr; b = b->next) shard.ready_frames_tail = b;
   {
-    SimpleLock guard(ctx.host.neighbors.lock);
+    NeighborLock guard(ctx.host.neighbors);
     for (auto& neighbor : ctx.host.neighbors.entries) ClearSuspicion(neighbor.waiting_head);
   }
+  // Datagrams in the making are given up: their buffers are swept.
+  shard.reassembly = Reassembly{};
   // The mailbox is filled without our lock: what is in it is taken out, cleared and put back.
   Buf* mail = shard.mailbox.TakeAll();
   ClearSuspicion(mail);
@@ -55,6 +57,7 @@ void SweepBufs(Context& ctx) {
   });
   while (mail != nullptr) {
     Buf* next = mail->next;
+    shard.bufs.Part(mail, shard.index);
     shard.mailbox.Push(mail);
     mail = next;
   }

@@ -81,6 +81,7 @@ Shard& ShardForFrame(Context& ctx, ConstBytes frame) noexcept {
 // At once when its lock is free, otherwise through its mailbox. The holder looks into the mailbox before it lets go, and
 // once more after (see Locked), so nothing stays there unseen.
 void HandToShard(Context& ctx, Shard& target, Buf* frame) noexcept {
+  ctx.shard.bufs.Part(frame, target.index);
   target.mailbox.Push(frame);
   if (&target == &ctx.shard) return;
   switch (target.lock.TryLock()) {
@@ -124,6 +125,7 @@ void DrainMailbox(Context& ctx) noexcept {
   for (Buf* b = ctx.shard.mailbox.TakeAll(); b != nullptr;) {
     Buf* next = b->next;
     b->next = nullptr;
+    ctx.shard.bufs.Join(b);
     DeliverBuffered(ctx, b);
     b = next;
   }

@@ -47,8 +47,8 @@ inline constexpr uint8_t kBufInEngine = 0x80;
 inline constexpr size_t kFrameReadOffset = 64 - 14 - sizeof(VirtioNetHeader);
 static_assert(sizeof(Buf) + kFrameReadOffset + sizeof(VirtioNetHeader) + kMaxFrameBytes <= kBufBytes[3]);
 
-// LIFO pools of all classes; guarded by the owning shard's lock. A Buf may be given to another pool than the one it was
-// taken from: it then belongs to that one.
+// LIFO pools of all classes; guarded by the owning shard's lock. A Buf may go to another pool than the one it was taken
+// from (Part, Join): it then belongs to that one.
 class BufPool {
  public:
   void Init(SpanAllocator* spans, uint32_t owner) noexcept;
@@ -61,6 +61,16 @@ class BufPool {
 
   size_t bytes_taken() const noexcept { return bytes_taken_; }
   SpanHeader* spans() const noexcept { return spans_; }
+  // A taken Buf changes pools: Part with it under this pool's lock, Join it under the other's. In between it is on its way
+  // to `to` (a shard's mailbox), or nobody's (kHostOwner); no repair of this shard takes it back.
+  void Part(Buf* b, uint32_t to) noexcept {
+    bytes_taken_ -= kBufBytes[static_cast<size_t>(b->buf_class)];
+    b->pool = to;
+  }
+  void Join(Buf* b) noexcept {
+    bytes_taken_ += kBufBytes[static_cast<size_t>(b->buf_class)];
+    b->pool = owner_;
+  }
   // Repair after a crash: forgets the free lists and counts, so that Adopt() can make them anew.
   void ForgetAll() noexcept;
   // A Buf of this pool, free or taken as its kind says, is put where it belongs.

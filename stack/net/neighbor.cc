@@ -40,36 +40,19 @@ MacAddress MacOf(uint64_t word) {
 
 uint32_t LoadGeneration(const Neighbor& n) { return __atomic_load_n(&n.generation, __ATOMIC_ACQUIRE); }
 
-// The table's lock. A holder that died may have left a queue's tail and the earliest deadline behind the truth; both are
-// made anew. A frame that was between two queues is lost, as frames may be.
-class TableLock {
- public:
-  explicit TableLock(NeighborTable& table) noexcept : table_(table) {
-    if (table.lock.Lock() != LockResult::kOwnerDied) return;
-    Repair();
-    table.lock.MarkConsistent();
-  }
-  ~TableLock() { table_.lock.Unlock(); }
-  TableLock(const TableLock&) = delete;
-  TableLock& operator=(const TableLock&) = delete;
-
- private:
-  void Repair() noexcept {
-    for (Neighbor& n : table_.entries) {
-      if (n.kind != SlotKind::kNeighbor) continue;
-      n.waiting_tail = nullptr;
-      n.waiting_count = 0;
-      for (Buf* b = n.waiting_head; b != nullptr; b = b->next) {
-        n.waiting_tail = b;
-        ++n.waiting_count;
-      }
+void Repair(NeighborTable& table) {
+  for (Neighbor& n : table.entries) {
+    if (n.kind != SlotKind::kNeighbor) continue;
+    n.waiting_tail = nullptr;
+    n.waiting_count = 0;
+    for (Buf* b = n.waiting_head; b != nullptr; b = b->next) {
+      n.waiting_tail = b;
+      ++n.waiting_count;
     }
-    // Everybody's next look finds what is due.
-    table_.next_deadline_ns.store(0);
   }
-
-  NeighborTable& table_;
-};
+  // Everybody's next look finds what is due.
+  table.next_deadline_ns.store(0);
+}
 
 size_t HomeOf(const Host& host, const IpAddress& address) {
   uint64_t low, high;
@@ -105,6 +88,16 @@ Buf* TakeWaiting(Neighbor& n) {
   n.waiting_head = n.waiting_tail = nullptr;
   n.waiting_count = 0;
   return head;
+}
+
+// Waiting frames are in no shard's pool: whoever takes them off the queue makes them its own.
+void Drop(Context& ctx, Buf* frames) {
+  while (frames != nullptr) {
+    Buf* next = frames->next;
+    ctx.shard.bufs.Join(frames);
+    ctx.shard.bufs.Give(frames);
+    frames = next;
+  }
 }
 
 void Become(Context& ctx, Neighbor& n, Neighbor::State state) {
@@ -173,7 +166,7 @@ Neighbor* AddLocked(Context& ctx, const IpAddress& address) {
   // Readers compare the generation after they read the MAC address: it changes first.
   __atomic_store_n(&victim->generation, victim->generation + 1, __ATOMIC_RELEASE);
   victim->mac.store(0, std::memory_order_release);
-  if (victim->kind == SlotKind::kNeighbor) ctx.shard.bufs.GiveChain(TakeWaiting(*victim));
+  if (victim->kind == SlotKind::kNeighbor) Drop(ctx, TakeWaiting(*victim));
   victim->address = address;
   victim->confirmed_ns.store(0, std::memory_order_relaxed);
   victim->updated = victim->used = ctx.now;
@@ -221,6 +214,7 @@ void NoteUse(Context& ctx, Neighbor& n) {
 void Release(Context& ctx, Buf* frames, const MacAddress& mac) {
   while (frames != nullptr) {
     Buf* next = frames->next;
+    ctx.shard.bufs.Join(frames);
     SetDestination(frames, mac);
     QueueFrame(ctx, frames);
     frames = next;
@@ -229,8 +223,14 @@ void Release(Context& ctx, Buf* frames, const MacAddress& mac) {
 
 }  // namespace
 
+NeighborLock::NeighborLock(NeighborTable& table) noexcept : table_(table) {
+  if (table.lock.Lock() != LockResult::kOwnerDied) return;
+  Repair(table);
+  table.lock.MarkConsistent();
+}
+
 bool AttachNeighbor(Context& ctx, const IpAddress& address, Path& path) noexcept {
-  TableLock guard(ctx.host.neighbors);
+  NeighborLock guard(ctx.host.neighbors);
   Neighbor* n = FindLocked(ctx.host, address);
   if (n == nullptr) n = AddLocked(ctx, address);
   n->used = ctx.now;
@@ -245,7 +245,7 @@ std::optional<MacAddress> NeighborMac(Context& ctx, const Path& path) noexcept {
   if ((word & Neighbor::kMacValid) == 0) return std::nullopt;
   if (LoadGeneration(n) != path.neighbor_generation) return std::nullopt;
   if (NanosOf(ctx.now) > n.look_again_ns.load(std::memory_order_relaxed)) {
-    TableLock guard(ctx.host.neighbors);
+    NeighborLock guard(ctx.host.neighbors);
     if (LoadGeneration(n) == path.neighbor_generation) NoteUse(ctx, n);
   }
   return MacOf(word);
@@ -253,12 +253,13 @@ std::optional<MacAddress> NeighborMac(Context& ctx, const Path& path) noexcept {
 
 bool WaitForNeighbor(Context& ctx, const Path& path, Buf* frame) noexcept {
   Neighbor& n = *path.neighbor;
-  TableLock guard(ctx.host.neighbors);
+  NeighborLock guard(ctx.host.neighbors);
   if (n.generation != path.neighbor_generation) {
     ctx.shard.bufs.Give(frame);
     return false;
   }
   frame->next = nullptr;
+  ctx.shard.bufs.Part(frame, kHostOwner);
   const uint64_t word = n.mac.load(std::memory_order_relaxed);
   if ((word & Neighbor::kMacValid) != 0) {
     NoteUse(ctx, n);
@@ -269,9 +270,10 @@ bool WaitForNeighbor(Context& ctx, const Path& path, Buf* frame) noexcept {
     Buf* oldest = n.waiting_head;
     n.waiting_head = oldest->next;
     --n.waiting_count;
-    ctx.shard.bufs.Give(oldest);
+    oldest->next = nullptr;
+    Drop(ctx, oldest);
   }
-  // In this order the list is whole from its head on at every moment (see TableLock::Repair).
+  // In this order the list is whole from its head on at every moment (see Repair).
   if (n.waiting_head == nullptr) {
     n.waiting_head = frame;
   } else {
@@ -287,7 +289,7 @@ bool WaitForNeighbor(Context& ctx, const Path& path, Buf* frame) noexcept {
 }
 
 void OnNeighborNews(Context& ctx, const NeighborNews& news) noexcept {
-  TableLock guard(ctx.host.neighbors);
+  NeighborLock guard(ctx.host.neighbors);
   Neighbor* n = FindLocked(ctx.host, news.address);
   if (n == nullptr) {
     if (!news.create || !news.mac) return;
@@ -333,7 +335,7 @@ void NeighborTimers(Context& ctx) noexcept {
   Buf* failed = nullptr;
   Buf** failed_end = &failed;
   {
-    TableLock guard(table);
+    NeighborLock guard(table);
     table.next_deadline_ns.store(kNeverNs, std::memory_order_relaxed);
     for (Neighbor& n : table.entries) {
       if (n.kind != SlotKind::kNeighbor || n.deadline == kNever) continue;
@@ -363,6 +365,7 @@ void NeighborTimers(Context& ctx) noexcept {
   // Without the table's lock: TCP may want to send.
   while (failed != nullptr) {
     Buf* next = failed->next;
+    ctx.shard.bufs.Join(failed);
     ReportUnreachable(ctx, failed);
     failed = next;
   }

@@ -53,6 +53,19 @@ struct NeighborTable {
   std::atomic<int64_t> next_deadline_ns;   // earliest of the entries' deadlines, INT64_MAX: none
 };
 
+// Holds the table's lock. A holder that died may have left a queue's tail and the earliest deadline behind the truth; both
+// are made anew. A frame that was between two queues is lost, as frames may be.
+class NeighborLock {
+ public:
+  explicit NeighborLock(NeighborTable& table) noexcept;
+  ~NeighborLock() { table_.lock.Unlock(); }
+  NeighborLock(const NeighborLock&) = delete;
+  NeighborLock& operator=(const NeighborLock&) = delete;
+
+ private:
+  NeighborTable& table_;
+};
+
 // Frames that may wait for one neighbour (unres_qlen); beyond it the oldest is dropped.
 inline constexpr uint32_t kMaxWaitingFrames = 101;
 

@@ -41,8 +41,6 @@ class ProcessLock {
   ~ProcessLock() { pthread_mutex_unlock(&g_process.lock); }
 };
 
-uint32_t ThreadId() { return static_cast<uint32_t>(syscall(SYS_gettid)); }
-
 IoError TryAttach() {
   if (IoError e = LoadSettings(environ, &g_process.settings)) return e;
   return Attach(g_process.settings, environ, &g_process.member);
@@ -113,6 +111,10 @@ QueueRef HomeQueue() noexcept {
     }
   }
   return g_process.queue.ref(g_process.queue_generation.load(std::memory_order_relaxed));
+}
+
+QueueRef KnownQueue() noexcept {
+  return g_process.queue_asked.load(std::memory_order_acquire) ? HomeQueue() : QueueRef{};
 }
 
 void ReopenHomeQueue() noexcept {

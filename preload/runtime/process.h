@@ -9,6 +9,8 @@ namespace ustcp::runtime {
 
 // The home shard's queue, fetched on first use; fd -1 when there is none (then frames come and go through others).
 QueueRef HomeQueue() noexcept;
+// The same, but fd -1 as long as nobody needed it.
+QueueRef KnownQueue() noexcept;
 // After the device failed: asks for a new one.
 void ReopenHomeQueue() noexcept;
 

@@ -1,0 +1,25 @@
+// The end of the process by exit(). Descriptors are left to the keeper, which closes them as the kernel would; but frames
+// that this thread's ring has read, or would still read while it is torn down, would be lost with it. They are taken in
+// now, and reading ends, so that what comes later stays in the queue for the keeper.
+#include "io/clock.h"
+#include "preload/runtime/process.h"
+
+namespace ustcp::runtime {
+namespace {
+
+__attribute__((destructor)) void DrainAtExit() {
+  Host* host = AttachedHost();
+  ThreadState& t = CurrentThread();
+  if (host == nullptr || t.engine == nullptr || t.lock_depth != 0) return;
+  QueueRef queue = KnownQueue();
+  if (queue.fd < 0) return;
+  Turn(t, true);
+  {
+    ShardLock lock(*host, HomeShard(), MonotonicNow());
+    t.engine->ReleaseQueue(queue, lock.ctx.shard.bufs);
+  }
+  LeaveLead(t);
+}
+
+}  // namespace
+}  // namespace ustcp::runtime

@@ -171,6 +171,12 @@ void LeaveFollowers(ThreadState& t) noexcept {
   }
 }
 
+void AnnounceWakeDescriptor(int fd) noexcept {
+  ProcessLock guard;
+  IoError e = RegisterWakeDescriptor(g_process.settings, environ, &g_process.member, fd);
+  if (e) ReportLine("ustcp: %s", e.message);
+}
+
 void WakeByDescriptor(Waiter& w) noexcept {
   if (w.process == g_process.member.process) {
     uint64_t one = 1;

@@ -34,6 +34,8 @@ void Turn(ThreadState& t, bool flush_answers) noexcept;
 void Flush(ThreadState& t, Context& ctx) noexcept;
 // After unlocking: wakes sleepers, flushes other shards that the turn touched, looks into mailboxes filled meanwhile.
 void AfterUnlock(ThreadState& t, Context& ctx) noexcept;
+// A thread sleeps on a descriptor: gives the keeper a copy, so that other processes can wake it through the keeper.
+void AnnounceWakeDescriptor(int fd) noexcept;
 // Wakes a sleeper whose Waiter says kDescriptor: in this process by a write, elsewhere through the keeper.
 void WakeByDescriptor(Waiter& w) noexcept;
 // The next deadline of the home shard as of the last turn.

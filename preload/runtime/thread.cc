@@ -21,20 +21,24 @@ void FreeBatch(ThreadState& t) {
   t.batch = nullptr;
 }
 
-// Thread exit: everything in the arena that only this thread used goes back.
+// Thread exit: everything in the arena that only this thread used goes back. The engine ends first: until then its ring
+// may still wait on the Waiter's word.
 void OnThreadExit(void*) {
   ThreadState& t = t_state;
-  if (Host* host = AttachedHost(); host != nullptr && t.waiter != nullptr) {
-    LeaveLead(t);
-    ShardLock lock(*host, HomeShard(), Now());
-    if (t.engine != nullptr) {
-      QueueRef queue = HomeQueue();
-      if (queue.fd >= 0) t.engine->ReleaseQueue(queue, lock.ctx.shard.bufs);
+  Host* host = AttachedHost();
+  if (host != nullptr && t.waiter != nullptr) LeaveLead(t);
+  if (host != nullptr && t.engine != nullptr) {
+    if (QueueRef queue = KnownQueue(); queue.fd >= 0) {
+      ShardLock lock(*host, HomeShard(), Now());
+      t.engine->ReleaseQueue(queue, lock.ctx.shard.bufs);
     }
+  }
+  if (t.engine != nullptr) Engine::Destroy(t.engine);
+  if (host != nullptr && t.waiter != nullptr) {
+    ShardLock lock(*host, HomeShard(), Now());
     lock.ctx.shard.waiters.Give(t.waiter);
     if (t.entry != nullptr) lock.ctx.shard.wait_entries.Give(t.entry);
   }
-  if (t.engine != nullptr) Engine::Destroy(t.engine);
   FreeBatch(t);
   t = ThreadState{};
 }
@@ -79,16 +83,19 @@ bool PrepareToWait(ThreadState& t) noexcept {
   }
   if (!PrepareToSend(t)) return false;
   if (t.waiter == nullptr) {
-    ShardLock lock(*AttachedHost(), HomeShard(), Now());
-    t.waiter = lock.ctx.shard.waiters.Take();
-    t.entry = lock.ctx.shard.wait_entries.Take();
-    if (t.waiter == nullptr || t.entry == nullptr) return false;
-    t.waiter->process = AttachedMember()->process;
-    t.waiter->thread_id = static_cast<int32_t>(syscall(SYS_gettid));
-    int fd = t.engine->wake_fd();
-    t.waiter->mode = fd >= 0 ? Waiter::kDescriptor : Waiter::kFutex;
-    t.waiter->wake_descriptor = fd;
-    t.entry->waiter = t.waiter;
+    int wake_descriptor = t.engine->wake_fd();
+    {
+      ShardLock lock(*AttachedHost(), HomeShard(), Now());
+      t.waiter = lock.ctx.shard.waiters.Take();
+      t.entry = lock.ctx.shard.wait_entries.Take();
+      if (t.waiter == nullptr || t.entry == nullptr) return false;
+      t.waiter->process = AttachedMember()->process;
+      t.waiter->thread_id = static_cast<int32_t>(syscall(SYS_gettid));
+      t.waiter->mode = wake_descriptor >= 0 ? Waiter::kDescriptor : Waiter::kFutex;
+      t.waiter->wake_descriptor = wake_descriptor;
+      t.entry->waiter = t.waiter;
+    }
+    if (wake_descriptor >= 0) AnnounceWakeDescriptor(wake_descriptor);
   }
   return true;
 }

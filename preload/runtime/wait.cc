@@ -266,7 +266,8 @@ int WaitEpoll(EpollSet& set, int real_epfd, bool has_kernel_members, epoll_event
     }
     return count;
   };
-  WaitPoll poll{real_epfd, POLLIN, 0, 0};
+  // The slot and its generation name the file behind real_epfd for as long as it lives.
+  WaitPoll poll{real_epfd, POLLIN, 0, reinterpret_cast<uintptr_t>(&set) << 16 ^ set.generation};
   std::span<WaitPoll> polls;
   if (has_kernel_members) polls = {&poll, 1};
   Seat seat(t);

@@ -11,6 +11,7 @@ struct ThreadState {
   Engine* engine = nullptr;
   bool engine_waits = false;       // made for waiting (a ring where possible), not only for sending
   bool handing_out = false;        // working through several events of one wait: sends may be collected
+  uint8_t turns_without_kernel = 0;   // epoll_wait calls since the kernel's set was last asked
   uint16_t lock_depth = 0;         // arena locks held
   Waiter* waiter = nullptr;
   WaitEntry* entry = nullptr;      // for the calls that wait for one socket

@@ -15,6 +15,7 @@ namespace ustcp::runtime {
 namespace {
 
 constexpr uint32_t kAlways = EPOLLERR | EPOLLHUP;
+constexpr uint8_t kTurnsWithoutKernel = 8;
 
 // What a wait ends with.
 enum class Sleep { kLook, kTimeout, kInterrupted };
@@ -250,20 +251,20 @@ int WaitEpoll(EpollSet& set, int real_epfd, bool has_kernel_members, epoll_event
   ThreadState& t = CurrentThread();
   if (!PrepareToWait(t)) return -ENOMEM;
   auto ready = [&set] { return set.ready_count.load() != 0; };
-  // The kernel's members get their share even when our own fill the array: they are asked first every other time.
-  static thread_local bool kernel_first = false;
+  // The kernel's set is asked (a system call) when the sleep found it ready, when the program only polls, and now and then
+  // while our own members keep the program busy, then first, so that they cannot starve the others.
+  bool ask_kernel = has_kernel_members && (MonotonicNow() >= deadline || ++t.turns_without_kernel >= kTurnsWithoutKernel);
+  bool kernel_first = ask_kernel;
   auto collect = [&]() -> int {
     int count = 0;
-    kernel_first = !kernel_first;
-    for (bool kernel : {kernel_first, !kernel_first}) {
-      if (count == max) break;
-      if (!kernel) {
-        count += EpollCollect(set, events + count, max - count);
-      } else if (has_kernel_members) {
-        int n = real::epoll_wait(real_epfd, events + count, max - count, 0);
-        if (n > 0) count += n;
-      }
-    }
+    auto from_kernel = [&] {
+      t.turns_without_kernel = 0;
+      int n = count < max ? real::epoll_wait(real_epfd, events + count, max - count, 0) : 0;
+      if (n > 0) count += n;
+    };
+    if (ask_kernel && kernel_first) from_kernel();
+    count += EpollCollect(set, events + count, max - count);
+    if (ask_kernel && !kernel_first) from_kernel();
     return count;
   };
   // The slot and its generation name the file behind real_epfd for as long as it lives.
@@ -286,6 +287,9 @@ int WaitEpoll(EpollSet& set, int real_epfd, bool has_kernel_members, epoll_event
     FlushHome();
     EpollSleep(set, *t.waiter);
     Sleep why = SleepUnless(t, seat, ready, polls, deadline, mask);
+    ask_kernel = has_kernel_members && (poll.revents != 0 || why != Sleep::kLook);
+    kernel_first = false;
+    poll.revents = 0;
     interrupted = why == Sleep::kInterrupted;
     timed_out = why == Sleep::kTimeout;
   }

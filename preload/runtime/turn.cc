@@ -88,7 +88,9 @@ void Turn(ThreadState& t, bool flush_answers) noexcept {
   if (t.lock_depth == 0 && g_after_unlock != nullptr) g_after_unlock();
 }
 
-Locked::Locked(Socket& socket) noexcept : Locked(AttachedHost()->shard(socket)) {}
+Locked::Locked(Socket& socket) noexcept : Locked(AttachedHost()->shard(socket)) {
+  lock_.ctx.shard.in_update = socket.conn;
+}
 
 Locked::Locked(Shard& shard) noexcept
     : depth_((++CurrentThread().lock_depth, 0)), lock_(*AttachedHost(), shard, MonotonicNow()) {
@@ -98,6 +100,7 @@ Locked::Locked(Shard& shard) noexcept
 Locked::~Locked() {
   ThreadState& t = CurrentThread();
   Context& ctx = lock_.ctx;
+  ctx.shard.in_update = nullptr;
   if (HasOutput(ctx.shard) && !(t.handing_out && &ctx.shard == &HomeShard())) Flush(t, ctx);
   Instant next = NextDeadline(ctx);
   bool earlier = NanosOf(next) < ctx.shard.next_deadline_ns.load(std::memory_order_relaxed);

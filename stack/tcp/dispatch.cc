@@ -61,8 +61,10 @@ void TcpInput(Context& ctx, TcpPacket& packet) noexcept {
   switch (node->kind) {
     case SlotKind::kConnection: {
       auto& conn = static_cast<Connection&>(*node);
+      ctx.shard.in_update = &conn;
       if (conn.state == TcpState::kSynSent) OnSynSentSegment(ctx, conn, seg);
       else OnConnectionSegment(ctx, conn, seg);
+      ctx.shard.in_update = nullptr;
       break;
     }
     case SlotKind::kHalfOpen: OnHalfOpenSegment(ctx, static_cast<HalfOpen&>(*node), seg); break;

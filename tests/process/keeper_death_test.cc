@@ -1,0 +1,264 @@
+// Deaths: of members (their references are dropped), of the keeper's halves (another goes on with the arena).
+#include <netinet/in.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+
+#include "io/arena_map.h"
+#include "io/clock.h"
+#include "io/owned_fds.h"
+#include "stack/socket/socket_ops.h"
+#include "tests/support/keeper_fixture.h"
+
+namespace ustcp::keeper_test {
+namespace {
+
+class KeeperDeath : public KeeperTest {
+ protected:
+  // In a member: a home shard with a listener in it, entered as descriptor 7.
+  static int ListenHere(uint16_t port) {
+    Host& host = *ThisMember().host;
+    Instant now = MonotonicNow();
+    Shard* shard;
+    {
+      SimpleLock guard(host.host_lock);
+      shard = TakeShard(host, ThisMember().process, now);
+      if (shard == nullptr) return ENOBUFS;
+      host.processes[ThisMember().process].shard = shard->index;
+    }
+    FdPage* page;
+    {
+      SimpleLock guard(host.host_lock);
+      page = host.fd_pages.Take();
+    }
+    if (page == nullptr) return ENOMEM;
+    ShardLock lock(host, *shard, now);
+    Result<Socket*> socket = OpenSocket(lock.ctx, AF_INET, 0, 0, getpid());
+    if (!socket.ok()) return socket.error().code;
+    if (Error e = BindSocket(lock.ctx, **socket, Endpoint{IpAddress::AnyV4(), port})) return e.code;
+    if (Error e = ListenSocket(lock.ctx, **socket, 16)) return e.code;
+    page->entries[7].store(FdEntry::Pack(FdEntry::kSocket, *socket));
+    host.processes[ThisMember().process].pages[0].store(page);
+    return 0;
+  }
+
+  // Counts live things of the host through a look from outside.
+  struct Count {
+    size_t sockets = 0;
+    size_t processes = 0;
+    size_t shards = 0;
+    int32_t keeper_pid = 0;
+    int32_t marker = 0;
+  };
+  bool Look(Count* out) {
+    Report r = RunMember([this] {
+      Report report;
+      Settings settings;
+      std::vector<const char*> environment = Environment();
+      Member member;
+      IoError error = LoadSettings(environment.data(), &settings);
+      if (!error) error = Observe(settings, environment.data(), &member);
+      report.code = error.code;
+      if (error) return report;
+      Host& host = *member.host;
+      Count count;
+      for (int i = 0; i < kMaxProcesses && !NeverUsed(host.processes[i]); ++i)
+        count.processes += host.processes[i].state.load() != ProcessSlot::kFree;
+      for (int i = 0; i < kMaxShards && host.shards[i].random_state != 0; ++i) {
+        count.sockets += host.shards[i].sockets.live();
+        count.shards += host.shards[i].state.load() != Shard::kFree;
+      }
+      count.keeper_pid = host.keeper_pid.load();
+      count.marker = host.sysctls.tcp_timewait_len;
+      static_assert(sizeof(Count) <= sizeof(report.message));
+      std::memcpy(report.message, &count, sizeof(count));
+      return report;
+    });
+    std::memcpy(out, r.message, sizeof(*out));
+    return r.code == 0;
+  }
+
+  static void KillAndWait(pid_t pid) {
+    kill(pid, SIGKILL);
+    Eventually([pid] {
+      // A zombie whose parent does not collect it is as good as gone.
+      return kill(pid, 0) != 0 || ProcessIsZombie(pid);
+    });
+  }
+  static bool ProcessIsZombie(pid_t pid) {
+    char path[64];
+    std::snprintf(path, sizeof(path), "/proc/%d/stat", static_cast<int>(pid));
+    FILE* file = std::fopen(path, "re");
+    if (file == nullptr) return true;
+    char text[256] = {};
+    size_t n = std::fread(text, 1, sizeof(text) - 1, file);
+    std::fclose(file);
+    const char* bracket = n > 0 ? std::strrchr(text, ')') : nullptr;
+    return bracket == nullptr || bracket[2] == 'Z';
+  }
+};
+
+TEST_F(KeeperDeath, KilledMemberLosesItsReferences) {
+  MakeTap();
+  Child keeps = StartMember([this] { return AttachHere(); }, true);   // so that the host stays
+  ASSERT_EQ(Read(keeps).code, 0);
+  Child victim = StartMember(
+      [this] {
+        Report r = AttachHere();
+        if (r.code == 0) r.code = ListenHere(8080);
+        return r;
+      },
+      true);
+  Report r = Read(victim);
+  ASSERT_EQ(r.code, 0) << r.message;
+  Count before;
+  ASSERT_TRUE(Look(&before));
+  EXPECT_EQ(before.sockets, 1u);
+  EXPECT_EQ(before.processes, 2u);
+  EXPECT_EQ(before.shards, 1u);
+  Kill(victim);
+  Count after;
+  EXPECT_TRUE(Eventually([&] { return Look(&after) && after.sockets == 0 && after.processes == 1 && after.shards == 0; }))
+      << after.sockets << " sockets, " << after.processes << " processes, " << after.shards << " shards";
+  // The port is free again.
+  Report again = RunMember([this] {
+    Report report = AttachHere();
+    if (report.code == 0) report.code = ListenHere(8080);
+    return report;
+  });
+  EXPECT_EQ(again.code, 0);
+  Release(keeps);
+}
+
+// exec: another image of the same process finds its slot by pid and start time.
+TEST_F(KeeperDeath, SameProcessFindsItsSlotAgain) {
+  MakeTap();
+  Report r = RunMember([this] {
+    Report first = AttachHere();
+    if (first.code != 0) return first;
+    // What exec does to a member: mapping and descriptors are gone.
+    UnmapArena(ThisMember().arena_bytes);
+    OwnedFds::Close(ThisMember().arena_fd);
+    OwnedFds::Close(ThisMember().keeper_fd);
+    ThisMember() = Member{};
+    Report second = AttachHere();
+    second.value = first.process;
+    return second;
+  });
+  EXPECT_EQ(r.code, 0) << r.message;
+  EXPECT_TRUE(r.resumed);
+  EXPECT_EQ(r.process, r.value);
+}
+
+TEST_F(KeeperDeath, DriverThatDiesIsReplacedByItsBroker) {
+  MakeTap();
+  Child member = StartMember(
+      [this] {
+        Report r = AttachHere();
+        if (r.code == 0) ThisMember().host->sysctls.tcp_timewait_len = 17;
+        return r;
+      },
+      true);
+  Report r = Read(member);
+  ASSERT_EQ(r.code, 0) << r.message;
+  pid_t broker = BrokerPid();
+  KillAndWait(r.keeper_pid);
+  Count count;
+  EXPECT_TRUE(Eventually([&] { return Look(&count) && count.keeper_pid != r.keeper_pid; }));
+  EXPECT_EQ(count.marker, 17);
+  EXPECT_EQ(BrokerPid(), broker);
+  // And it works: the member's end is noticed.
+  Kill(member);
+  EXPECT_TRUE(Eventually([&] { return BrokerPid() < 0 || (Look(&count) && count.processes == 0); }));
+}
+
+// Both halves killed: the member asks for a queue, starts a keeper, and that one goes on with the member's arena.
+TEST_F(KeeperDeath, MemberStartsAKeeperThatAdoptsTheArena) {
+  MakeTap();
+  int go[2];
+  ASSERT_EQ(pipe(go), 0);
+  Child member = StartMember(
+      [this, &go] {
+        Report r = AttachHere();
+        if (r.code != 0) return r;
+        Host& host = *ThisMember().host;
+        host.sysctls.tcp_timewait_len = 23;
+        {
+          SimpleLock guard(host.host_lock);
+          host.processes[r.process].shard = TakeShard(host, r.process, MonotonicNow())->index;
+        }
+        std::vector<const char*> environment = Environment();
+        TapQueue queue;
+        uint16_t shard = host.processes[r.process].shard;
+        IoError error = RequestQueue(ThisSettings(), environment.data(), &ThisMember(), shard, &queue);
+        if (error) return Report{.code = error.code};
+        // Tells the parent which pids to kill, by way of a file; then waits for it.
+        std::string path = directory() + "/ready";
+        FILE* file = std::fopen(path.c_str(), "we");
+        std::fclose(file);
+        char unused;
+        if (read(go[0], &unused, 1) != 1) return Report{.code = EIO};
+        r.value = KeeperAlive(ThisMember());
+        error = EnsureKeeper(ThisSettings(), environment.data(), &ThisMember());
+        r.code = error.code;
+        std::memcpy(r.message, error.message, sizeof(r.message));
+        r.keeper_pid = host.keeper_pid.load();
+        return r;
+      },
+      true);
+  ASSERT_TRUE(Eventually([this] { return access((directory() + "/ready").c_str(), F_OK) == 0; }));
+  Count before;
+  ASSERT_TRUE(Look(&before));
+  pid_t broker = BrokerPid();
+  kill(broker, SIGSTOP);   // or it would start another driver first
+  KillAndWait(before.keeper_pid);
+  KillAndWait(broker);
+  ASSERT_EQ(write(go[1], "g", 1), 1);
+  Report r = Read(member);
+  EXPECT_EQ(r.code, 0) << r.message;
+  EXPECT_EQ(r.value, 0);   // it knew
+  EXPECT_NE(r.keeper_pid, before.keeper_pid);
+  // A newcomer joins the same arena.
+  Report joined = RunMember([this] {
+    Report report = AttachHere();
+    if (report.code == 0) report.value = ThisMember().host->sysctls.tcp_timewait_len;
+    return report;
+  });
+  EXPECT_EQ(joined.code, 0) << joined.message;
+  EXPECT_EQ(joined.value, 23);
+  Release(member);
+  close(go[0]);
+  close(go[1]);
+}
+
+// Nobody of the old members has noticed yet: the keeper that a newcomer starts finds the arena through them.
+TEST_F(KeeperDeath, NewcomerFindsTheAbandonedArena) {
+  MakeTap();
+  Child member = StartMember(
+      [this] {
+        Report r = AttachHere();
+        if (r.code == 0) ThisMember().host->sysctls.tcp_timewait_len = 29;
+        return r;
+      },
+      true);
+  Report r = Read(member);
+  ASSERT_EQ(r.code, 0) << r.message;
+  pid_t broker = BrokerPid();
+  kill(broker, SIGSTOP);
+  KillAndWait(r.keeper_pid);
+  KillAndWait(broker);
+  Report joined = RunMember([this] {
+    Report report = AttachHere();
+    if (report.code == 0) report.value = ThisMember().host->sysctls.tcp_timewait_len;
+    return report;
+  });
+  EXPECT_EQ(joined.code, 0) << joined.message;
+  EXPECT_EQ(joined.value, 29);
+  EXPECT_NE(joined.keeper_pid, r.keeper_pid);
+  Release(member);
+}
+
+}  // namespace
+}  // namespace ustcp::keeper_test

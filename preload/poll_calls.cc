@@ -16,7 +16,8 @@ int Check(const pollfd* fds, nfds_t n) {
   return n > 0 && BadPointer(fds) ? -EFAULT : 0;
 }
 
-bool IsForKernel(const pollfd* fds, nfds_t n) {
+// Not const: glibc declares the array as written only, and GCC takes a const use of it for one of unset memory.
+bool IsForKernel(pollfd* fds, nfds_t n) {
   if (g_own_process.load(std::memory_order_relaxed) == nullptr) return true;
   return Check(fds, n) != 0 || !AnySocket({fds, n});
 }

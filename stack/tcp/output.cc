@@ -94,6 +94,9 @@ PollResult Emit(Context& ctx, Connection& conn, TxFrame& frame, const Piece& wha
   bool syn = what.flags.Has(kTcpSyn);
   uint32_t clock = TimestampClock(ctx.now, conn.ts_offset);
   TcpOptions options = syn ? SynOptions(conn, clock) : DataOptions(conn, clock);
+  // A retransmission was cut when there was nothing to report: a full one has no room for SACK blocks, which the next
+  // pure ACK carries as well.
+  if (!syn && std::min(what.payload, mss) > CurrentMss(conn)) options.sack_count = 0;
   std::byte option_bytes[kMaxTcpOptionBytes];
   size_t n = WriteTcpOptions(option_bytes, options);
 

@@ -345,7 +345,11 @@ class World {
     }
     const auto ethernet = EthernetView::Parse(flat);
     if (!ethernet) Fail("short frame");
-    if (frame.vnet.gso_size == 0 && ethernet->payload().size() > box_->config.device.mtu) Fail("frame beyond the MTU");
+    if (frame.vnet.gso_size == 0 && ethernet->payload().size() > box_->config.device.mtu) {
+      std::fprintf(stderr, "%zu bytes, headers %d, ethertype %x\n", ethernet->payload().size(), frame.header_bytes,
+                   ethernet->ethertype());
+      Fail("frame beyond the MTU");
+    }
     ConstBytes segment;
     if (ethernet->ethertype() == kEthertypeIpv4) {
       const auto ip = Ipv4View::Parse(ethernet->payload());

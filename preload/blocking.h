@@ -13,7 +13,7 @@ namespace ustcp {
 
 class BlockingCall {
  public:
-  BlockingCall() noexcept : signals_(signals::Count()) {}
+  BlockingCall() noexcept : signals_(signals::Count()) { signals::BeginCall(); }
 
   // To be called with the lock of the socket's shard, once the call has to wait. The limit counts from the first time.
   void Prepare(Socket& socket, int64_t timeout_us) noexcept {
@@ -32,6 +32,7 @@ class BlockingCall {
     bool interrupting = now.interrupting != signals_.interrupting;
     bool handled = now.all != signals_.all;
     signals_ = now;
+    signals::BeginCall();
     return interrupting || (handled && deadline_ != kNever) ? -EINTR : 0;
   }
 

@@ -6,6 +6,7 @@
 
 #include "preload/interpose.h"
 #include "preload/placeholder.h"
+#include "preload/signals.h"
 #include "preload/wait_sets.h"
 #include "stack/socket/socket_ops.h"
 
@@ -63,6 +64,7 @@ int Control(int epfd, int operation, int fd, const SocketRef& ref, const epoll_e
 int Wait(EpollSet& set, int epfd, epoll_event* events, int max, Instant deadline, const sigset_t* mask) {
   if (max <= 0 || max > static_cast<int>(INT_MAX / sizeof(epoll_event))) return -EINVAL;
   if (BadPointer(events)) return -EFAULT;
+  signals::BeginCall();
   Hold hold;
   if (!__libc_single_threaded) hold.Take(set);
   return runtime::WaitEpoll(set, epfd, set.has_kernel_members.load(), events, max, deadline, mask);

@@ -8,6 +8,7 @@
 #include "preload/placeholder.h"
 #include "preload/routing.h"
 #include "preload/runtime/runtime.h"
+#include "preload/signals.h"
 #include "stack/tcp/tcp.h"
 
 using namespace ustcp;
@@ -35,6 +36,7 @@ constexpr Duration kLingerLook = 2ms;
 void Linger(const SocketRef& ref) {
   int64_t seconds = LingerSeconds(ref);
   if (seconds <= 0) return;
+  signals::BeginCall();
   Hold hold;
   Instant end = runtime::Now() + std::chrono::seconds{std::min<int64_t>(seconds, 1'000'000)};
   for (;;) {

@@ -55,6 +55,7 @@ struct Thread {
   int count;
   uint32_t handlers;
   uint32_t interrupting;
+  uint32_t call_began;  // `handlers` at the beginning of the present call
   std::atomic<uint32_t>* sleep_word;
   uint64_t restore_mask;   // of the code that was interrupted first
   Deferred queue[kMaxDeferred];
@@ -62,6 +63,15 @@ struct Thread {
 thread_local Thread t_thread;
 
 using Handler = void (*)(int, siginfo_t*, void*);
+
+// The handler's own calls count for themselves. Handlers of one argument ignore the others.
+void RunHandler(Thread& t, uintptr_t handler, int signal, siginfo_t* info, void* context) {
+  uint32_t call_began = t.call_began;
+  std::atomic<uint32_t>* sleep_word = t.sleep_word;
+  reinterpret_cast<Handler>(handler)(signal, info, context);
+  t.call_began = call_began;
+  t.sleep_word = sleep_word;
+}
 
 void Trampoline(int signal, siginfo_t* info, void* context) {
   Thread& t = t_thread;
@@ -91,8 +101,7 @@ void Trampoline(int signal, siginfo_t* info, void* context) {
     --t.noting;
     return;
   }
-  // Handlers of one argument ignore the others.
-  reinterpret_cast<Handler>(handler)(signal, info, context);
+  RunHandler(t, handler, signal, info, context);
 }
 
 // The program's view of what is installed.
@@ -118,6 +127,10 @@ void Attach() noexcept { runtime::g_after_unlock = RunDeferred; }
 
 Mark Count() noexcept { return {t_thread.handlers, t_thread.interrupting}; }
 
+void BeginCall() noexcept { t_thread.call_began = t_thread.handlers; }
+
+bool HandlerRanInCall() noexcept { return t_thread.handlers != t_thread.call_began; }
+
 void SetSleepWord(std::atomic<uint32_t>* word) noexcept { t_thread.sleep_word = word; }
 
 void RunDeferred() noexcept {
@@ -137,7 +150,7 @@ void RunDeferred() noexcept {
     getcontext(&context);
     PutMask(restore, context.uc_sigmask);
     SetThreadMask(restore | d.mask | ((d.flags & SA_NODEFER) != 0 ? 0 : Bit(d.signal)));
-    reinterpret_cast<Handler>(d.handler)(d.signal, &d.info, &context);
+    RunHandler(t, d.handler, d.signal, &d.info, &context);
   }
   SetThreadMask(restore);
   errno = saved_errno;

@@ -38,6 +38,11 @@ struct Mark {
 };
 Mark Count() noexcept;
 
+// A call that may sleep begins: handlers are counted from here, also those that run before the thread really sleeps. To be
+// called again when the call goes on after one.
+void BeginCall() noexcept;
+bool HandlerRanInCall() noexcept;
+
 // A word that every handler of the calling thread increments: the one its sleep compares, so that a signal between the
 // last look and the sleep ends the sleep. Null for none.
 void SetSleepWord(std::atomic<uint32_t>* word) noexcept;

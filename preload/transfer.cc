@@ -69,6 +69,7 @@ broken_pipe:
 
 ssize_t Receive(const SocketRef& ref, const iovec* iov, int count, size_t total, int flags, int* out_flags) noexcept {
   *out_flags = 0;
+  if ((flags & MSG_ERRQUEUE) != 0) return -EAGAIN;   // always empty; never waits
   BlockingCall call;
   size_t done = 0;
   bool turned = false;

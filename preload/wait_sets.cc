@@ -3,6 +3,7 @@
 #include <sys/single_threaded.h>
 
 #include "preload/real.h"
+#include "preload/signals.h"
 
 namespace ustcp {
 
@@ -81,6 +82,7 @@ Instant DeadlineInMs(int timeout_ms) noexcept {
 }
 
 int WaitForEntries(std::span<pollfd> entries, Instant deadline, const sigset_t* mask) noexcept {
+  signals::BeginCall();
   Split split(entries.size());
   if (!split.members.ok() || !split.kernel.ok()) return -ENOMEM;
   SplitEntries(entries, split);

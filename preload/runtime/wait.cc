@@ -9,6 +9,7 @@
 #include "io/clock.h"
 #include "preload/real.h"
 #include "preload/runtime/process.h"
+#include "preload/signals.h"
 #include "stack/stack.h"
 
 namespace ustcp::runtime {
@@ -46,12 +47,21 @@ class Seat {
   bool following_ = false;
 };
 
+class SleepWord {
+ public:
+  explicit SleepWord(std::atomic<uint32_t>& word) { signals::SetSleepWord(&word); }
+  ~SleepWord() { signals::SetSleepWord(nullptr); }
+};
+
 // `ready` is asked once more after the sleep was announced.
 template <typename Ready>
 Sleep SleepUnless(ThreadState& t, Seat& seat, Ready&& ready, std::span<WaitPoll> polls, Instant deadline,
                   const sigset_t* mask) {
   Waiter& w = *t.waiter;
   uint32_t word = w.word.load();
+  // A handler that runs from here on changes the word, so that no signal is slept through.
+  SleepWord sleep_word(w.word);
+  if (signals::HandlerRanInCall()) return Sleep::kInterrupted;
   bool leads = seat.Take();
   if (!leads) seat.Follow();
   w.state.store(Waiter::kAsleep);
@@ -73,7 +83,7 @@ Sleep SleepUnless(ThreadState& t, Seat& seat, Ready&& ready, std::span<WaitPoll>
   if (leads) request.spin = Duration{int64_t{AttachedHost()->config.busy_poll_us} * 1000};
   WaitResult result = t.engine->Wait(request);
   w.state.store(Waiter::kAwake);
-  if (result.interrupted) return Sleep::kInterrupted;
+  if (result.interrupted || signals::HandlerRanInCall()) return Sleep::kInterrupted;
   return MonotonicNow() >= deadline ? Sleep::kTimeout : Sleep::kLook;
 }
 

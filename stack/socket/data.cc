@@ -49,7 +49,7 @@ Result<size_t> ReceiveSocket(Context& ctx, Socket& s, const iovec* iov, int iov_
   if (s.state == SocketState::kListening) return Error{ENOTCONN};
   Connection* conn = s.conn;
   if ((flags & MSG_OOB) != 0) {
-    if (conn == nullptr) return Error{s.options.oob_inline ? EINVAL : ENOTCONN};
+    if (conn == nullptr) return Error{EINVAL};
     if (iov_count == 0) return Error{EINVAL};
     auto result = TcpReceiveUrgent(ctx, *conn, iov[0].iov_base, iov[0].iov_len, (flags & MSG_PEEK) != 0);
     StoreLevel(s, conn);

@@ -44,8 +44,15 @@ Error BindEphemeral(Context& ctx, Socket& s, const IpAddress& address) {
   return kOk;
 }
 
-// Ends one socket that nobody accepted: its peer gets RST.
+// The close of a socket that nobody accepted sends RST, as with a linger time of 0.
+void ResetOnClose(Socket& s) {
+  s.options.linger_on = true;
+  s.options.linger_seconds = 0;
+}
+
+// Ends one socket that nobody accepted.
 void DropUnaccepted(Context& ctx, Socket& s) {
+  ResetOnClose(s);
   if (s.refs.fetch_sub(1) == 1) FinishClose(ctx, s);
 }
 
@@ -69,6 +76,7 @@ void CloseListener(Context& ctx, Socket& s) {
       while (queued != nullptr) {
         Socket* next = queued->accept_next;
         queued->parent = nullptr;
+        ResetOnClose(*queued);
         if (queued->refs.fetch_sub(1) == 1) HandOverForClose(ctx, *queued);
         queued = next;
       }

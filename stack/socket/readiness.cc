@@ -156,7 +156,7 @@ void Unwatch(Host& host, WatchNode& node) noexcept {
 
 int EpollAdd(Context& ctx, EpollSet& set, Socket& socket, int fd, const epoll_event& event) noexcept {
   if ((event.events & EPOLLEXCLUSIVE) != 0 &&
-      (event.events & ~(kModeFlags | EPOLLIN | EPOLLOUT | EPOLLERR | EPOLLHUP)) != 0)
+      (event.events & ~(EPOLLEXCLUSIVE | EPOLLWAKEUP | EPOLLET | EPOLLIN | EPOLLOUT | EPOLLERR | EPOLLHUP)) != 0)
     return EINVAL;
   SimpleLock guard(ctx.host.watch_stripe(&socket));
   if (FindItem(socket, set, fd) != nullptr) return EEXIST;

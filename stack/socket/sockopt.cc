@@ -443,9 +443,9 @@ Error GetOption(Context& ctx, Socket& s, int level, int name, void* value, sockl
   switch (level) {
     case SOL_SOCKET: return GetSocketLevel(ctx, s, name, value, length);
     case IPPROTO_IP: return GetIpLevel(ctx, s, name, value, length);
-    case IPPROTO_IPV6: return s.family == AF_INET6 ? GetIpv6Level(ctx, s, name, value, length) : Error{ENOPROTOOPT};
+    case IPPROTO_IPV6: return s.family == AF_INET6 ? GetIpv6Level(ctx, s, name, value, length) : Error{EOPNOTSUPP};
     case IPPROTO_TCP: return GetTcpLevel(ctx, s, name, value, length);
-    default: return Error{EOPNOTSUPP};
+    default: return Error{s.family == AF_INET6 ? ENOPROTOOPT : EOPNOTSUPP};
   }
 }
 

@@ -95,8 +95,7 @@ DropReason DeliverPacket(Context& ctx, IpPacket& packet) noexcept {
     case kIpv6NoNextHeader:
       if (v4) break;
       return DropReason::kIpv6NoNextHeader;
-    default:
-      break;
+    default: break;
   }
   if (v4) {
     counters.Add(Counter::kIpInUnknownProtos);

@@ -56,8 +56,8 @@ void SendIcmpError(Context& ctx, const IpPacket& packet, uint8_t type, uint8_t c
     if (type == kIcmpUnreachable) counters.Add(Counter::kIcmpOutDestUnreachs);
     return;
   }
-  const size_t bytes = WriteIcmpv6Error(message.data(), kMaxIcmpv6ErrorBytes, type, code, rest, packet.ip, source,
-                                        packet.source);
+  const size_t bytes =
+      WriteIcmpv6Error(message.data(), kMaxIcmpv6ErrorBytes, type, code, rest, packet.ip, source, packet.source);
   const IpFields ip{.tos = 0, .ttl = static_cast<uint8_t>(ctx.sysctls().hop_limit)};
   if (SendPacket(ctx, source, packet.source, kProtocolIcmpv6, ip, {message.data(), bytes})) {
     counters.Add(Counter::kIcmp6OutMsgs);

@@ -23,38 +23,30 @@ constexpr uint32_t kMinPathMtu = 552;
 IcmpKind UnreachableKind(uint8_t code) {
   switch (code) {
     case kIcmpNetUnreachable:
-    case 6:    // network unknown
-    case 11:   // network unreachable for the type of service
+    case 6:   // network unknown
+    case 11:  // network unreachable for the type of service
       return IcmpKind::kNetUnreachable;
-    case kIcmpProtocolUnreachable:
-      return IcmpKind::kProtocolUnreachable;
-    case kIcmpPortUnreachable:
-      return IcmpKind::kPortUnreachable;
-    case kIcmpFragmentationNeeded:
-      return IcmpKind::kPacketTooBig;
-    case 9:    // network prohibited
-    case 10:   // host prohibited
-    case 13:   // filtered
-    case 14:   // precedence violation
-    case 15:   // precedence cut-off
+    case kIcmpProtocolUnreachable: return IcmpKind::kProtocolUnreachable;
+    case kIcmpPortUnreachable: return IcmpKind::kPortUnreachable;
+    case kIcmpFragmentationNeeded: return IcmpKind::kPacketTooBig;
+    case 9:   // network prohibited
+    case 10:  // host prohibited
+    case 13:  // filtered
+    case 14:  // precedence violation
+    case 15:  // precedence cut-off
       return IcmpKind::kProhibited;
-    default:
-      return IcmpKind::kHostUnreachable;
+    default: return IcmpKind::kHostUnreachable;
   }
 }
 
 IcmpKind UnreachableKind6(uint8_t code) {
   switch (code) {
-    case kIcmpv6NoRoute:
-      return IcmpKind::kNetUnreachable;
-    case kIcmpv6PortUnreachable:
-      return IcmpKind::kPortUnreachable;
+    case kIcmpv6NoRoute: return IcmpKind::kNetUnreachable;
+    case kIcmpv6PortUnreachable: return IcmpKind::kPortUnreachable;
     case kIcmpv6Prohibited:
     case kIcmpv6PolicyFail:
-    case kIcmpv6RejectRoute:
-      return IcmpKind::kProhibited;
-    default:
-      return IcmpKind::kHostUnreachable;
+    case kIcmpv6RejectRoute: return IcmpKind::kProhibited;
+    default: return IcmpKind::kHostUnreachable;
   }
 }
 
@@ -70,9 +62,8 @@ DropReason EchoReply(Context& ctx, const IpPacket& packet, const IcmpView& reque
   const bool never_answered = ctx.sysctls().icmp_echo_ignore_all != 0 || packet.destination.is_multicast();
   if (never_answered) return DropReason::kIcmpType;
   const size_t bytes = WriteIcmpEchoReply(packet.transport.data(), request);
-  const IpFields ip{.tos = packet.tos,
-                    .ttl = static_cast<uint8_t>(ctx.sysctls().ip_default_ttl),
-                    .dont_fragment = false};
+  const IpFields ip{
+      .tos = packet.tos, .ttl = static_cast<uint8_t>(ctx.sysctls().ip_default_ttl), .dont_fragment = false};
   if (SendPacket(ctx, packet.destination, packet.source, kProtocolIcmp, ip, packet.transport.first(bytes))) {
     ctx.counters().Add(Counter::kIcmpOutMsgs);
     ctx.counters().Add(Counter::kIcmpOutEchoReps);
@@ -92,11 +83,8 @@ DropReason Error4(Context& ctx, const IcmpView& message) {
       if (ctx.sysctls().ip_no_pmtu_disc != 0) return DropReason::kIcmpType;
       mtu = std::max<uint32_t>(message.next_hop_mtu(), kMinPathMtu);
       break;
-    case kIcmpTimeExceeded:
-      kind = IcmpKind::kTimeExceeded;
-      break;
-    default:
-      break;
+    case kIcmpTimeExceeded: kind = IcmpKind::kTimeExceeded; break;
+    default: break;
   }
   const DropReason reason = ErrorInput(ctx, message.quoted(), kind, mtu);
   if (reason == DropReason::kIcmpQuote && message.body().size() < kIcmpHeaderBytes + 20) {
@@ -119,14 +107,11 @@ DropReason Error6(Context& ctx, const Icmpv6View& message) {
       // RFC 8201 4: less than 1280 would need fragment headers only for old translators.
       mtu = std::clamp<uint32_t>(message.mtu(), kMinIpv6Mtu, 65535);
       break;
-    case kIcmpv6TimeExceeded:
-      kind = IcmpKind::kTimeExceeded;
-      break;
+    case kIcmpv6TimeExceeded: kind = IcmpKind::kTimeExceeded; break;
     case kIcmpv6ParameterProblem:
       if (message.code() == 1) kind = IcmpKind::kProtocolUnreachable;
       break;
-    default:
-      return DropReason::kIcmpType;
+    default: return DropReason::kIcmpType;
   }
   return ErrorInput(ctx, message.quoted(), kind, mtu);
 }

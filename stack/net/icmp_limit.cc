@@ -5,7 +5,7 @@
 namespace ustcp {
 namespace {
 
-constexpr int64_t kAllCostNs = 1'000'000;   // 1000 a second
+constexpr int64_t kAllCostNs = 1'000'000;  // 1000 a second
 constexpr int64_t kAllBurst = 50;
 constexpr int64_t kPeerBurst = 6;
 

@@ -15,24 +15,24 @@ struct Context;
 
 // How the link delivered a frame.
 struct LinkInfo {
-  bool to_us = true;          // to our MAC address alone; otherwise broadcast or multicast
-  bool local = false;         // from this very host, through the arena
-  bool reassembled = false;   // made of fragments: not a new packet for the counters
+  bool to_us = true;         // to our MAC address alone; otherwise broadcast or multicast
+  bool local = false;        // from this very host, through the arena
+  bool reassembled = false;  // made of fragments: not a new packet for the counters
 };
 
 // A packet whose IP header has been checked and which is for this host.
 struct IpPacket {
   IpAddress source;
   IpAddress destination;
-  Bytes ip;                   // from the IP header on, padding cut off
-  Bytes transport;            // behind all IP headers
+  Bytes ip;         // from the IP header on, padding cut off
+  Bytes transport;  // behind all IP headers
   uint8_t protocol = 0;
-  uint8_t tos = 0;            // traffic class
+  uint8_t tos = 0;  // traffic class
   uint8_t ttl = 0;
-  uint32_t protocol_field = 0;  // offset in `ip` of the byte that names `protocol`
-  ChecksumTrust trust = ChecksumTrust::kVerify;   // of the transport checksum
+  uint32_t protocol_field = 0;                   // offset in `ip` of the byte that names `protocol`
+  ChecksumTrust trust = ChecksumTrust::kVerify;  // of the transport checksum
   LinkInfo link;
-  RxFrame* frame = nullptr;   // which holds all of the above
+  RxFrame* frame = nullptr;  // which holds all of the above
 
   bool v4() const { return source.is_v4(); }
 };

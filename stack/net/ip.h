@@ -14,14 +14,14 @@ struct Host;
 
 // Where packets to one peer go. Small enough to be kept in each connection.
 struct Path {
-  Neighbor* neighbor = nullptr;     // null for destinations inside the host
+  Neighbor* neighbor = nullptr;  // null for destinations inside the host
   uint32_t neighbor_generation = 0;
-  uint16_t mtu = 1500;              // bytes of IP packet, lowered by path MTU discovery
-  bool local = false;               // the peer is an address of this host: frames stay in the arena
+  uint16_t mtu = 1500;  // bytes of IP packet, lowered by path MTU discovery
+  bool local = false;   // the peer is an address of this host: frames stay in the arena
 };
 
 struct IpFields {
-  uint8_t tos = 0;                  // traffic class for IPv6; ECN bits included
+  uint8_t tos = 0;  // traffic class for IPv6; ECN bits included
   uint8_t ttl = 64;
   bool dont_fragment = true;
 };
@@ -37,13 +37,13 @@ bool IsLocalAddress(const Host& host, const IpAddress& address) noexcept;
 // Begins a packet in `frame`: Ethernet and IP headers for `transport_header_bytes` + `payload_bytes` behind them. Returns
 // where the transport header goes. The caller fills it and the pieces, then calls FinishTcpFrame.
 std::byte* BeginFrame(Context& ctx, const Path& path, TxFrame& frame, const IpAddress& source,
-                      const IpAddress& destination, uint8_t protocol, const IpFields& ip,
-                      size_t transport_header_bytes, size_t payload_bytes) noexcept;
+                      const IpAddress& destination, uint8_t protocol, const IpFields& ip, size_t transport_header_bytes,
+                      size_t payload_bytes) noexcept;
 
 enum class FrameFate : uint8_t {
-  kReady,     // the driver may write it
-  kTaken,     // copied: it waits for the neighbour, or was delivered inside the host; the frame slot is free again
-  kDropped,   // neighbour unreachable or no memory
+  kReady,    // the driver may write it
+  kTaken,    // copied: it waits for the neighbour, or was delivered inside the host; the frame slot is free again
+  kDropped,  // neighbour unreachable or no memory
 };
 
 // Completes a TCP frame: checksum (partial where the device fills it in, otherwise computed over the pieces) and

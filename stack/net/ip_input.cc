@@ -26,14 +26,10 @@ DropReason EthernetInput(Context& ctx, RxFrame& frame) {
   link.local = frame.buffer != nullptr && (frame.buffer->flags & kBufLocal) != 0;
   const Bytes payload = frame.bytes.subspan(ethernet->header_bytes());
   switch (ethernet->ethertype()) {
-    case kEthertypeIpv4:
-      return Ipv4Input(ctx, frame, payload, link);
-    case kEthertypeIpv6:
-      return Ipv6Input(ctx, frame, payload, link);
-    case kEthertypeArp:
-      return ArpInput(ctx, payload, link.to_us);
-    default:
-      return DropReason::kBadEthertype;
+    case kEthertypeIpv4: return Ipv4Input(ctx, frame, payload, link);
+    case kEthertypeIpv6: return Ipv6Input(ctx, frame, payload, link);
+    case kEthertypeArp: return ArpInput(ctx, payload, link.to_us);
+    default: return DropReason::kBadEthertype;
   }
 }
 
@@ -97,10 +93,11 @@ DropReason Ipv4Input(Context& ctx, RxFrame& frame, Bytes packet, const LinkInfo&
   in.frame = &frame;
   if (ip->is_fragment()) {
     return link.reassembled ? DropReason::kFragmentHeader
-                            : FragmentInput(ctx, in, {.id = ip->id(),
-                                                      .offset = ip->fragment_offset(),
-                                                      .more = ip->more_fragments(),
-                                                      .dont_fragment = ip->dont_fragment()});
+                            : FragmentInput(ctx, in,
+                                            {.id = ip->id(),
+                                             .offset = ip->fragment_offset(),
+                                             .more = ip->more_fragments(),
+                                             .dont_fragment = ip->dont_fragment()});
   }
   in.trust = TrustOf(frame, link, in.transport.data());
   return DeliverPacket(ctx, in);

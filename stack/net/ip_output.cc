@@ -33,8 +33,7 @@ void WriteLinkHeader(const Host& host, std::byte* out, bool v4) {
 void Offload(const Host& host, const Path& path, TxFrame& frame, const IpAddress& source, const IpAddress& destination,
              size_t transport_offset, uint16_t gso_size) {
   std::byte* tcp = frame.headers.data() + transport_offset;
-  const auto transport_bytes =
-      static_cast<uint32_t>(frame.header_bytes - transport_offset + frame.payload_bytes);
+  const auto transport_bytes = static_cast<uint32_t>(frame.header_bytes - transport_offset + frame.payload_bytes);
   if (!path.local && !host.config.device.checksum_offload) {
     StoreBe16(tcp + kTcpChecksumOffset, 0);
     InternetSum sum = PseudoHeaderSum(source, destination, kProtocolTcp, transport_bytes);
@@ -111,8 +110,8 @@ void WritePiece(std::byte* out, const IpAddress& source, const IpAddress& destin
 }  // namespace
 
 std::byte* BeginFrame(Context& ctx, const Path& path, TxFrame& frame, const IpAddress& source,
-                      const IpAddress& destination, uint8_t protocol, const IpFields& ip,
-                      size_t transport_header_bytes, size_t payload_bytes) noexcept {
+                      const IpAddress& destination, uint8_t protocol, const IpFields& ip, size_t transport_header_bytes,
+                      size_t payload_bytes) noexcept {
   (void)path;
   const bool v4 = source.is_v4();
   frame.vnet = {};

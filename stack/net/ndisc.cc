@@ -85,12 +85,9 @@ DropReason NeighborDiscoveryInput(Context& ctx, const IpPacket& packet, const Ic
   const auto view = NeighborView::Parse(message, packet.ttl, packet.source, packet.destination);
   if (!view) return DropReason::kNeighborMessage;
   switch (view->type()) {
-    case kNeighborSolicitation:
-      return OnSolicitation(ctx, packet, *view);
-    case kNeighborAdvertisement:
-      return OnAdvertisement(ctx, *view);
-    default:
-      return DropReason::kIcmpType;
+    case kNeighborSolicitation: return OnSolicitation(ctx, packet, *view);
+    case kNeighborAdvertisement: return OnAdvertisement(ctx, *view);
+    default: return DropReason::kIcmpType;
   }
 }
 

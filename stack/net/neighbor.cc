@@ -59,10 +59,9 @@ size_t HomeOf(const Host& host, const IpAddress& address) {
   std::memcpy(&high, address.bytes.data(), 8);
   std::memcpy(&low, address.bytes.data() + 8, 8);
   // Keyed, so that nobody can aim many addresses at one window.
-  const unsigned __int128 product = static_cast<unsigned __int128>(high ^ host.secrets.tuple_hash) *
-                                        0x9e3779b97f4a7c15u +
-                                    static_cast<unsigned __int128>(low ^ ~host.secrets.tuple_hash) *
-                                        0xd6e8feb86659fd93u;
+  const unsigned __int128 product =
+      static_cast<unsigned __int128>(high ^ host.secrets.tuple_hash) * 0x9e3779b97f4a7c15u +
+      static_cast<unsigned __int128>(low ^ ~host.secrets.tuple_hash) * 0xd6e8feb86659fd93u;
   return static_cast<size_t>(static_cast<uint64_t>(product >> 64) ^ static_cast<uint64_t>(product)) %
          NeighborTable::kEntries;
 }
@@ -118,9 +117,7 @@ void Become(Context& ctx, Neighbor& n, Neighbor::State state) {
       SetDeadline(ctx.host.neighbors, n, ctx.now + kDelayTime);
       break;
     case Neighbor::kProbe:
-    case Neighbor::kIncomplete:
-      n.look_again_ns.store(kNeverNs, std::memory_order_relaxed);
-      break;
+    case Neighbor::kIncomplete: n.look_again_ns.store(kNeverNs, std::memory_order_relaxed); break;
     case Neighbor::kFailed:
       n.mac.store(0, std::memory_order_release);
       n.deadline = kNever;
@@ -138,14 +135,10 @@ void Become(Context& ctx, Neighbor& n, Neighbor::State state) {
 int Worth(const Neighbor& n) {
   switch (n.state) {
     case Neighbor::kNone:
-    case Neighbor::kFailed:
-      return 0;
-    case Neighbor::kIncomplete:
-      return 1;
-    case Neighbor::kStale:
-      return 2;
-    default:
-      return 3;
+    case Neighbor::kFailed: return 0;
+    case Neighbor::kIncomplete: return 1;
+    case Neighbor::kStale: return 2;
+    default: return 3;
   }
 }
 

@@ -28,16 +28,16 @@ struct Neighbor : SlotHeader {
   enum State : uint8_t { kNone, kIncomplete, kReachable, kStale, kDelay, kProbe, kFailed };
 
   IpAddress address;
-  std::atomic<uint64_t> mac{0};               // 48 bits, and kMacValid when usable
-  std::atomic<int64_t> confirmed_ns{0};       // when the peer last proved that it hears us
-  std::atomic<int64_t> look_again_ns{0};      // a sender later than this takes the lock and looks at the state
+  std::atomic<uint64_t> mac{0};           // 48 bits, and kMacValid when usable
+  std::atomic<int64_t> confirmed_ns{0};   // when the peer last proved that it hears us
+  std::atomic<int64_t> look_again_ns{0};  // a sender later than this takes the lock and looks at the state
   State state = kNone;
-  uint8_t probes = 0;                         // sent in this state
-  Instant updated = Instant{};                // when the MAC address was last learnt
-  Instant used = Instant{};                   // when a path was last made through it: the longest unused is evicted
-  int64_t reachable_time_ns = 0;              // randomised each time it becomes reachable
+  uint8_t probes = 0;             // sent in this state
+  Instant updated = Instant{};    // when the MAC address was last learnt
+  Instant used = Instant{};       // when a path was last made through it: the longest unused is evicted
+  int64_t reachable_time_ns = 0;  // randomised each time it becomes reachable
   Instant deadline = kNever;
-  Buf* waiting_head = nullptr;                // whole frames without destination MAC, oldest first
+  Buf* waiting_head = nullptr;  // whole frames without destination MAC, oldest first
   Buf* waiting_tail = nullptr;
   uint32_t waiting_count = 0;
 
@@ -50,7 +50,7 @@ struct NeighborTable {
   static constexpr int kWindow = 16;
   RobustMutex lock;
   Neighbor entries[kEntries];
-  std::atomic<int64_t> next_deadline_ns;   // earliest of the entries' deadlines, INT64_MAX: none
+  std::atomic<int64_t> next_deadline_ns;  // earliest of the entries' deadlines, INT64_MAX: none
 };
 
 // Holds the table's lock. A holder that died may have left a queue's tail and the earliest deadline behind the truth; both
@@ -84,12 +84,12 @@ bool WaitForNeighbor(Context& ctx, const Path& path, Buf* frame) noexcept;
 // What a message said about a neighbour.
 struct NeighborNews {
   IpAddress address;
-  std::optional<MacAddress> mac;     // empty: an advertisement without the option
-  bool create = false;               // make an entry when there is none
-  bool reachable = false;            // it answers us; otherwise it is stale
-  bool override_mac = false;         // a different MAC address replaces the known one ...
-  bool override_when_old = false;    // ... or does so when the known one is older than a second (ARP)
-  bool weaken_on_conflict = false;   // a different address that may not override makes the entry stale (RFC 4861 7.2.5)
+  std::optional<MacAddress> mac;    // empty: an advertisement without the option
+  bool create = false;              // make an entry when there is none
+  bool reachable = false;           // it answers us; otherwise it is stale
+  bool override_mac = false;        // a different MAC address replaces the known one ...
+  bool override_when_old = false;   // ... or does so when the known one is older than a second (ARP)
+  bool weaken_on_conflict = false;  // a different address that may not override makes the entry stale (RFC 4861 7.2.5)
 };
 void OnNeighborNews(Context& ctx, const NeighborNews& news) noexcept;
 

@@ -43,8 +43,7 @@ bool PeekIpv4(ConstBytes packet, Tuple& out, bool& is_syn) {
       const auto icmp = IcmpView::Parse(payload, ChecksumTrust::kVouched);
       return icmp && icmp->is_error() && PeekQuote(icmp->quoted(), out, is_syn);
     }
-    default:
-      return false;
+    default: return false;
   }
 }
 
@@ -55,14 +54,12 @@ bool PeekIpv6(ConstBytes packet, Tuple& out, bool& is_syn) {
   // Such addresses would name one of our IPv4 connections.
   if (ip->source().is_v4() || ip->destination().is_v4()) return false;
   switch (ip->protocol()) {
-    case kProtocolTcp:
-      return PeekTcp(ip->payload(), ip->source(), ip->destination(), out, is_syn);
+    case kProtocolTcp: return PeekTcp(ip->payload(), ip->source(), ip->destination(), out, is_syn);
     case kProtocolIcmpv6: {
       const auto icmp = Icmpv6View::Parse(ip->payload(), ip->source(), ip->destination(), ChecksumTrust::kVouched);
       return icmp && icmp->is_error() && PeekQuote(icmp->quoted(), out, is_syn);
     }
-    default:
-      return false;
+    default: return false;
   }
 }
 
@@ -72,12 +69,9 @@ bool PeekTuple(ConstBytes frame, Tuple& out, bool& is_syn) noexcept {
   const auto ethernet = EthernetView::Parse(frame);
   if (!ethernet) return false;
   switch (ethernet->ethertype()) {
-    case kEthertypeIpv4:
-      return PeekIpv4(ethernet->payload(), out, is_syn);
-    case kEthertypeIpv6:
-      return PeekIpv6(ethernet->payload(), out, is_syn);
-    default:
-      return false;
+    case kEthertypeIpv4: return PeekIpv4(ethernet->payload(), out, is_syn);
+    case kEthertypeIpv6: return PeekIpv6(ethernet->payload(), out, is_syn);
+    default: return false;
   }
 }
 

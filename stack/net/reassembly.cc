@@ -201,12 +201,9 @@ bool HoldsHeaders(const IpPacket& packet, const FragmentInfo& f) {
   if (!chain) return true;
   const size_t rest = packet.transport.size() - chain->offset;
   switch (chain->protocol) {
-    case kProtocolTcp:
-      return rest >= kTcpHeaderBytes;
-    case kProtocolIcmpv6:
-      return rest >= kIcmpv6HeaderBytes;
-    default:
-      return true;
+    case kProtocolTcp: return rest >= kTcpHeaderBytes;
+    case kProtocolIcmpv6: return rest >= kIcmpv6HeaderBytes;
+    default: return true;
   }
 }
 
@@ -290,16 +287,10 @@ DropReason FragmentInput(Context& ctx, const IpPacket& packet, const FragmentInf
     return DropReason::kFragmentHeader;
   }
   switch (InsertRange(*d, begin, end)) {
-    case Insertion::kDuplicate:
-      return DropReason::kFragmentOverlap;
-    case Insertion::kOverlap:
-      Discard(ctx, *d);
-      return DropReason::kFragmentOverlap;
-    case Insertion::kTooMany:
-      Discard(ctx, *d);
-      return DropReason::kFragmentLimit;
-    case Insertion::kAdded:
-      break;
+    case Insertion::kDuplicate: return DropReason::kFragmentOverlap;
+    case Insertion::kOverlap: Discard(ctx, *d); return DropReason::kFragmentOverlap;
+    case Insertion::kTooMany: Discard(ctx, *d); return DropReason::kFragmentLimit;
+    case Insertion::kAdded: break;
   }
   d->last_seen |= !f.more;
   d->total = std::max(d->total, end);

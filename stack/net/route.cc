@@ -102,7 +102,8 @@ bool FindPath(Context& ctx, const IpAddress& source, const IpAddress& destinatio
     return true;
   }
   // TCP has nothing to say to groups and broadcast addresses, and loopback that is not ours is the kernel's.
-  if (destination.is_any() || destination.is_multicast() || destination.is_loopback() || IsBroadcast(host, destination)) {
+  if (destination.is_any() || destination.is_multicast() || destination.is_loopback() ||
+      IsBroadcast(host, destination)) {
     return false;
   }
   path = Path{.mtu = LinkMtu(host), .local = false};
@@ -124,7 +125,8 @@ bool ChooseSource(const Host& host, const IpAddress& destination, IpAddress& sou
   }
   const bool v4 = destination.is_v4();
   IpAddress next_hop = destination;
-  const bool link_scope = !v4 && (destination.is_link_local() || (destination.is_multicast() && destination.bytes[1] == 2));
+  const bool link_scope =
+      !v4 && (destination.is_link_local() || (destination.is_multicast() && destination.bytes[1] == 2));
   if (!link_scope && !NextHop(host, destination, next_hop)) return false;
 
   // RFC 6724 5 for one interface: rule 2 (scope), then rule 8 (longest common prefix). IPv4: the first address on the

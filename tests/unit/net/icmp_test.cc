@@ -20,13 +20,21 @@ Answer Read(const Packet& frame) {
   if (EthernetView::Parse(frame)->ethertype() == kEthertypeIpv4) {
     const auto ip = Ipv4View::Parse(Payload(frame));
     const auto m = IcmpView::Parse(ip->payload());
-    return {ip->source(), ip->destination(), ip->protocol(), ip->tos(), ip->ttl(), m->type(), m->code(),
-            LoadBe32(m->bytes().data() + 4), Packet(m->body().begin(), m->body().end())};
+    return {ip->source(),
+            ip->destination(),
+            ip->protocol(),
+            ip->tos(),
+            ip->ttl(),
+            m->type(),
+            m->code(),
+            LoadBe32(m->bytes().data() + 4),
+            Packet(m->body().begin(), m->body().end())};
   }
   const auto ip = Ipv6View::Parse(Payload(frame));
   const auto m = Icmpv6View::Parse(ip->payload(), ip->source(), ip->destination());
-  return {ip->source(), ip->destination(), ip->protocol(), ip->traffic_class(), ip->hop_limit(), m->type(), m->code(),
-          m->mtu(), Packet(m->body().begin(), m->body().end())};
+  return {ip->source(),        ip->destination(), ip->protocol(),
+          ip->traffic_class(), ip->hop_limit(),   m->type(),
+          m->code(),           m->mtu(),          Packet(m->body().begin(), m->body().end())};
 }
 
 Packet Udp(const IpAddress& from, const IpAddress& to) {
@@ -147,8 +155,9 @@ TEST_P(IcmpTest, ErrorsAreNeverAnswered) {
   // RFC 1122 3.2.2, RFC 4443 2.4 e: neither errors, nor what came by broadcast.
   Packet error(kIcmpHeaderBytes + 64);
   const Packet quoted = Ip(kUnknownProtocol, Filled(16), own(), peer());
-  error.resize(v4() ? WriteIcmpError(error.data(), error.size(), kIcmpUnreachable, 2, 0, quoted)
-                    : WriteIcmpv6Error(error.data(), error.size(), kIcmpv6ParameterProblem, 1, 6, quoted, peer(), own()));
+  error.resize(
+      v4() ? WriteIcmpError(error.data(), error.size(), kIcmpUnreachable, 2, 0, quoted)
+           : WriteIcmpv6Error(error.data(), error.size(), kIcmpv6ParameterProblem, 1, 6, quoted, peer(), own()));
   rig.ReceiveIp(Ip(v4() ? kProtocolIcmp : kProtocolIcmpv6, error, peer(), own()));
   rig.Receive(Ethernet(ethertype(), Ip(kUnknownProtocol, Filled(16), peer(), own()), kBroadcastMac));
   EXPECT_TRUE(rig.Sent().empty());

@@ -103,9 +103,9 @@ TEST_P(InputTest, Martians) {
     rig.Receive(Ethernet(ethertype(), Ip(kProtocolTcp, TcpSegment(kTcpRst, source, own()), source, own()), rig.mac()));
   };
   if (v4()) {
-    for (const IpAddress& a : {IpAddress::V4(127, 0, 0, 1), IpAddress::V4(0, 0, 0, 0), IpAddress::V4(0, 1, 2, 3),
-                               IpAddress::V4(224, 1, 1, 1), IpAddress::V4(255, 255, 255, 255),
-                               IpAddress::V4(192, 168, 255, 255), kOwn4}) {
+    for (const IpAddress& a :
+         {IpAddress::V4(127, 0, 0, 1), IpAddress::V4(0, 0, 0, 0), IpAddress::V4(0, 1, 2, 3),
+          IpAddress::V4(224, 1, 1, 1), IpAddress::V4(255, 255, 255, 255), IpAddress::V4(192, 168, 255, 255), kOwn4}) {
       from(a);
     }
     EXPECT_EQ(rig.Count(Counter::kIpInAddrErrors), 7u);

@@ -88,7 +88,7 @@ TEST(Ndisc, IgnoresForwardedAndForeignSolicitations) {
   // RFC 4861 7.1.1: a hop limit below 255 proves a router in between.
   rig.Receive(Solicitation(kPeer6, group, kOwn6, MulticastMac(group), true, 254));
   IpAddress other = kOwn6;
-  other.bytes[8] = 1;   // the same group, another address
+  other.bytes[8] = 1;  // the same group, another address
   rig.Receive(Solicitation(kPeer6, group, other, MulticastMac(group), true));
   EXPECT_TRUE(rig.Sent().empty());
 }

@@ -6,6 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "stack/net/ip.h"
+#include "stack/net/route.h"
 #include "stack/stack.h"
 #include "stack/wire/arp.h"
 #include "stack/wire/ethernet.h"
@@ -15,8 +17,6 @@
 #include "stack/wire/ipv6.h"
 #include "stack/wire/ndisc.h"
 #include "stack/wire/tcp.h"
-#include "stack/net/ip.h"
-#include "stack/net/route.h"
 #include "tests/support/test_host.h"
 
 namespace ustcp::test {
@@ -155,8 +155,7 @@ class NetRig {
 
   // Makes the peer's MAC address known without an exchange the test has to look at.
   void Introduce(const IpAddress& peer, const MacAddress& mac_address = kPeerMac) {
-    OnNeighborNews(ctx,
-                   {.address = peer, .mac = mac_address, .create = true, .reachable = true, .override_mac = true});
+    OnNeighborNews(ctx, {.address = peer, .mac = mac_address, .create = true, .reachable = true, .override_mac = true});
   }
 
   uint64_t Count(Counter c) const { return shard.counters.Get(c); }

@@ -73,7 +73,9 @@ class ReassemblyTest : public testing::TestWithParam<bool> {
       } else {
         const auto ip = Ipv6View::Parse(Payload(frame));
         EXPECT_TRUE(ip.has_value());
-        if (ip->is_fragment()) { EXPECT_EQ(ip->fragment().offset, out.size()); }
+        if (ip->is_fragment()) {
+          EXPECT_EQ(ip->fragment().offset, out.size());
+        }
         out.insert(out.end(), ip->payload().begin(), ip->payload().end());
       }
     }

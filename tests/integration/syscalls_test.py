@@ -7,8 +7,7 @@ import harness
 from harness import HOST4, HOST6
 
 # (program, line on the kernel, line on ustcp): with the reason. At most 25 may ever be here.
-KNOWN_DIFFERENCES = {
-}
+KNOWN_DIFFERENCES = ()
 
 
 class Syscalls(harness.TestCase):

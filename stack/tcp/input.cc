@@ -147,8 +147,10 @@ bool CheckAck(Context& ctx, Connection& conn, const Segment& seg, bool& reset) {
 // Data for a program that will not read it any more (RFC 9293 3.6.1).
 bool DataAfterShutdown(const Connection& conn, const Segment& seg) {
   if (conn.state == TcpState::kEstablished || conn.state == TcpState::kSynRecv) return false;
+  // Behind the FIN there is no text: what begins there is ignored, what reaches over it is a fault (Linux resets).
+  if (conn.fin_received && !seg.seq.Before(conn.rcv_nxt)) return false;
   bool has_data = seg.end != seg.seq && (seg.end - (seg.fin() ? 1u : 0u)).After(conn.rcv_nxt);
-  return conn.shut_rd && has_data;
+  return (conn.shut_rd || conn.fin_received) && has_data;
 }
 
 bool MayCarryText(TcpState s) { return ReceivesData(s); }

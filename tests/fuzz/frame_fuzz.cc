@@ -2,6 +2,7 @@
 // action of the peer (a raw frame, a segment that fits a connection, an echo request in fragments, ...), of the program
 // on the host (accept, send, receive, close, connect) or of time. At the end everything is closed and time runs on
 // until nothing is armed: what then is still taken has leaked.
+#include <netinet/in.h>
 #include <algorithm>
 #include <array>
 #include <cstdint>
@@ -9,7 +10,6 @@
 #include <cstdlib>
 #include <cstring>
 #include <memory>
-#include <netinet/in.h>
 #include <vector>
 
 #include "stack/net/frames.h"
@@ -64,8 +64,8 @@ class Script {
 // What the peer knows about one connection, from the segments the host sent.
 struct Flow {
   uint16_t own_port = kListenPort;
-  uint32_t next = 1000;        // the number the host expects from us
-  uint32_t host_next = 0;      // the number behind what the host sent
+  uint32_t next = 1000;    // the number the host expects from us
+  uint32_t host_next = 0;  // the number behind what the host sent
 };
 
 class World {
@@ -81,38 +81,22 @@ class World {
   void Run(Script script) {
     for (int steps = 0; steps < 300 && !script.empty(); ++steps) {
       switch (script.Byte() % 12) {
-        case 0:
-          RawFrame(script);
-          break;
-        case 1:
-          IpFrame(script);
-          break;
+        case 0: RawFrame(script); break;
+        case 1: IpFrame(script); break;
         case 2:
         case 3:
         case 4:
-        case 5:
-          Segment(script);
-          break;
-        case 6:
-          Handshake(script);
-          break;
-        case 7:
-          Advance(std::chrono::milliseconds(script.Word() % 4096));
-          break;
-        case 8:
-          Accept();
-          break;
-        case 9:
-          Send(script);
-          break;
-        case 10:
-          Receive(script);
-          break;
-        default:
-          CloseOrConnect(script);
-          break;
+        case 5: Segment(script); break;
+        case 6: Handshake(script); break;
+        case 7: Advance(std::chrono::milliseconds(script.Word() % 4096)); break;
+        case 8: Accept(); break;
+        case 9: Send(script); break;
+        case 10: Receive(script); break;
+        default: CloseOrConnect(script); break;
       }
       Transmit();
+      char why[256] = "";
+      if (CheckInvariants(ctx_, why, sizeof why) != 0) Fail(why);
     }
     Finish();
   }

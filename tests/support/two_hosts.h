@@ -53,6 +53,7 @@ class TwoHosts {
   std::function<bool(int from)> duplicate;
   std::function<Duration(int from)> jitter;   // added to the delay
   std::function<void(int from, ConstBytes frame, Instant at)> observe;
+  std::function<void(int from, Bytes frame)> corrupt;   // may change bytes on the way, after observe
 
   // Calls f(Context&) with the side's shard, then lets it transmit.
   template <typename F>
@@ -139,6 +140,7 @@ class TwoHosts {
       f.bytes.insert(f.bytes.end(), p, p + frame.pieces[i].iov_len);
     }
     if (observe) observe(from, f.bytes, now_);
+    if (corrupt) corrupt(from, f.bytes);
     if (lose && lose(from, f.bytes)) return;
     if (jitter) f.at += jitter(from);
     if (duplicate && duplicate(from)) {

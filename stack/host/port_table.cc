@@ -33,12 +33,25 @@ bool PortTable::Conflicts(const BindNode& node, uint16_t port) const noexcept {
 }
 
 void PortTable::Link(BindNode& node, uint16_t port) noexcept {
+  BindNode* before = nullptr;
+  BindNode* after = ports_[port];
+  if (!node.listening)
+    for (; after != nullptr && after->listening; after = after->next) before = after;
   node.port = port;
-  node.prev = nullptr;
-  node.next = ports_[port];
-  if (node.next != nullptr) node.next->prev = &node;
-  ports_[port] = &node;
+  node.prev = before;
+  node.next = after;
+  if (before != nullptr) before->next = &node;
+  else ports_[port] = &node;
+  if (after != nullptr) after->prev = &node;
   node.linked = true;
+}
+
+void PortTable::Unlink(BindNode& node) noexcept {
+  if (node.prev != nullptr) node.prev->next = node.next;
+  else ports_[node.port] = node.next;
+  if (node.next != nullptr) node.next->prev = node.prev;
+  node.next = node.prev = nullptr;
+  node.linked = false;
 }
 
 bool PortTable::Bind(BindNode& node) noexcept {
@@ -69,19 +82,16 @@ void PortTable::Add(BindNode& node, uint16_t port) noexcept {
 
 void PortTable::Remove(BindNode& node) noexcept {
   SimpleLock guard(lock_);
-  if (!node.linked) return;
-  if (node.prev != nullptr) node.prev->next = node.next;
-  else ports_[node.port] = node.next;
-  if (node.next != nullptr) node.next->prev = node.prev;
-  node.next = node.prev = nullptr;
-  node.linked = false;
+  if (node.linked) Unlink(node);
 }
 
 bool PortTable::SetListening(BindNode& node) noexcept {
   SimpleLock guard(lock_);
   USTCP_DCHECK(node.linked);
   if (Conflicts(node, node.port)) return false;
+  Unlink(node);
   node.listening = true;
+  Link(node, node.port);
   return true;
 }
 
@@ -98,8 +108,7 @@ SlotHeader* PortTable::FindListener(const Endpoint& local, uint32_t hash) noexce
   int best_score = 0;
   uint32_t equals = 0;
   SlotHeader* best = nullptr;
-  for (BindNode* n = ports_[local.port]; n != nullptr; n = n->next) {
-    if (!n->listening) continue;
+  for (BindNode* n = ports_[local.port]; n != nullptr && n->listening; n = n->next) {
     if (v4 ? (n->v6 && n->v6only) : !n->v6) continue;
     int score = 1;
     if (n->address.is_any()) {

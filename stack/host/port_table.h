@@ -58,8 +58,10 @@ class PortTable {
  private:
   bool Conflicts(const BindNode& node, uint16_t port) const noexcept;
   void Link(BindNode& node, uint16_t port) noexcept;
+  void Unlink(BindNode& node) noexcept;
 
   RobustMutex lock_;
+  // Listening nodes come first: a busy server's port has thousands of others, and every SYN asks for the listener.
   BindNode* ports_[65536];
 };
 

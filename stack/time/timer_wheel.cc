@@ -27,6 +27,7 @@ void TimerWheel::Init(Instant now) noexcept {
   next_known_ = true;
   next_ = kNever;
   for (auto& o : occupied_) o = 0;
+  for (auto& k : earliest_known_) k = 0;
   for (auto& head : slots_) head.next = head.prev = &head;
   due_.next = due_.prev = &due_;
 }
@@ -46,8 +47,15 @@ void TimerWheel::Insert(TimerNode& node) noexcept {
     if (distance < kSlots || last) {
       uint64_t index = distance < kSlots ? (tick >> shift) : (tick_ >> shift) + kSlots - 1;
       auto slot = static_cast<uint16_t>(level * kSlots + (index & (kSlots - 1)));
+      uint64_t bit = uint64_t{1} << (index & (kSlots - 1));
+      if ((occupied_[level] & bit) == 0) {
+        earliest_known_[level] |= bit;
+        earliest_[slot] = node.deadline;
+      } else {
+        earliest_[slot] = std::min(earliest_[slot], node.deadline);   // of no use while it is not known
+      }
       node.slot = slot;
-      occupied_[level] |= uint64_t{1} << (index & (kSlots - 1));
+      occupied_[level] |= bit;
       Link(slots_[slot], node);
       return;
     }
@@ -57,8 +65,11 @@ void TimerWheel::Insert(TimerNode& node) noexcept {
 void TimerWheel::Unlink(TimerNode& node) noexcept {
   node.prev->next = node.next;
   node.next->prev = node.prev;
-  if (node.slot != kDueSlot && Empty(slots_[node.slot]))
-    occupied_[node.slot / kSlots] &= ~(uint64_t{1} << (node.slot % kSlots));
+  if (node.slot != kDueSlot) {
+    uint64_t bit = uint64_t{1} << (node.slot % kSlots);
+    if (Empty(slots_[node.slot])) occupied_[node.slot / kSlots] &= ~bit;
+    if (node.deadline == earliest_[node.slot]) earliest_known_[node.slot / kSlots] &= ~bit;
+  }
   node.next = node.prev = nullptr;
 }
 
@@ -84,8 +95,8 @@ void TimerWheel::Cancel(TimerNode& node) noexcept {
 }
 
 void TimerWheel::Advance(uint64_t tick) noexcept {
-  // Moves whole ranges: finds the next occupied slot on each level instead of stepping through empty ticks.
-  while (tick_ < tick) {
+  // Finds the next occupied slot on each level instead of stepping through empty ticks.
+  while (tick_ < tick && Empty(due_)) {
     uint64_t target = tick;
     for (int level = 0; level < kLevels; ++level) {
       if (occupied_[level] == 0) continue;
@@ -116,13 +127,29 @@ void TimerWheel::Advance(uint64_t tick) noexcept {
 }
 
 TimerNode* TimerWheel::Expire(Instant now) noexcept {
-  if (armed_ == 0) return nullptr;
-  Advance(static_cast<uint64_t>(std::max<int64_t>(NanosOf(now), 0)) >> kTickShift);
+  auto tick = static_cast<uint64_t>(std::max<int64_t>(NanosOf(now), 0)) >> kTickShift;
+  if (armed_ == 0) {
+    tick_ = std::max(tick_, tick);
+    return nullptr;
+  }
+  Advance(tick);
   TimerNode* best = nullptr;
   for (TimerNode* n = due_.next; n != &due_; n = n->next)
     if (n->deadline <= now && (best == nullptr || n->deadline < best->deadline)) best = n;
   if (best != nullptr) Cancel(*best);
   return best;
+}
+
+Instant TimerWheel::SlotEarliest(int slot) noexcept {
+  uint64_t bit = uint64_t{1} << (slot % kSlots);
+  if ((earliest_known_[slot / kSlots] & bit) == 0) {
+    const TimerNode& head = slots_[slot];
+    Instant earliest = kNever;
+    for (TimerNode* n = head.next; n != &head; n = n->next) earliest = std::min(earliest, n->deadline);
+    earliest_[slot] = earliest;
+    earliest_known_[slot / kSlots] |= bit;
+  }
+  return earliest_[slot];
 }
 
 Instant TimerWheel::NextDeadline() noexcept {
@@ -134,8 +161,7 @@ Instant TimerWheel::NextDeadline() noexcept {
     int from = static_cast<int>(((tick_ >> (level * kSlotBits)) + 1) & (kSlots - 1));
     uint64_t rotated = std::rotr(occupied_[level], from);
     int index = (from + std::countr_zero(rotated)) & (kSlots - 1);
-    TimerNode& head = slots_[level * kSlots + index];
-    for (TimerNode* n = head.next; n != &head; n = n->next) best = std::min(best, n->deadline);
+    best = std::min(best, SlotEarliest(level * kSlots + index));
   }
   next_ = best;
   next_known_ = true;

@@ -47,13 +47,19 @@ class TimerWheel {
 
   void Insert(TimerNode& node) noexcept;
   void Unlink(TimerNode& node) noexcept;
+  // Moves on to the next tick that has something, `tick` at most.
   void Advance(uint64_t tick) noexcept;
+  Instant SlotEarliest(int slot) noexcept;
 
   uint64_t tick_;            // everything before this tick has been moved to `due_` or down
   size_t armed_;
   bool next_known_;
   Instant next_;
   uint64_t occupied_[kLevels];
+  // The earliest deadline of each occupied slot whose bit is set in earliest_known_. A slot of the higher levels may hold
+  // thousands of TIME_WAIT entries, which must not be walked whenever some other timer is cancelled.
+  uint64_t earliest_known_[kLevels];
+  Instant earliest_[kLevels * kSlots];
   TimerNode slots_[kLevels * kSlots];
   TimerNode due_;            // expired or of the current tick, unsorted
 };

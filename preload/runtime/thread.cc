@@ -7,6 +7,7 @@
 
 #include <new>
 
+#include "io/drive_stats.h"
 #include "preload/runtime/process.h"
 
 namespace ustcp::runtime {
@@ -31,6 +32,7 @@ void OnThreadExit(void*) {
     if (QueueRef queue = KnownQueue(); queue.fd >= 0) {
       ShardLock lock(*host, HomeShard(), Now());
       t.engine->ReleaseQueue(queue, lock.ctx.shard.bufs);
+      CountEngine(t, lock.ctx.shard);
     }
   }
   if (t.engine != nullptr) Engine::Destroy(t.engine);
@@ -56,6 +58,10 @@ EngineOptions OptionsFor(EngineKind kind) {
 
 ThreadState& CurrentThread() noexcept { return t_state; }
 
+void CountEngine(ThreadState& t, Shard& home) noexcept {
+  if (t.engine != nullptr) AddEngineStats(home, t.engine->stats(), &t.counted);
+}
+
 bool PrepareToSend(ThreadState& t) noexcept {
   if (t.batch == nullptr) {
     void* memory = mmap(nullptr, sizeof(TxBatch), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -75,8 +81,13 @@ bool PrepareToWait(ThreadState& t) noexcept {
       Engine* better = Engine::Create(OptionsFor(kind));
       if (better == nullptr && t.engine == nullptr) return false;
       if (better != nullptr) {
-        if (t.engine != nullptr) Engine::Destroy(t.engine);
+        if (t.engine != nullptr) {
+          ShardLock lock(*AttachedHost(), HomeShard(), Now());
+          CountEngine(t, lock.ctx.shard);
+        }
+        Engine::Destroy(t.engine);
         t.engine = better;
+        t.counted = EngineStats{};
       }
     }
     t.engine_waits = true;

@@ -16,6 +16,7 @@ struct ThreadState {
   Waiter* waiter = nullptr;
   WaitEntry* entry = nullptr;      // for the calls that wait for one socket
   TxBatch* batch = nullptr;
+  EngineStats counted;             // of the engine's, what the home shard's statistics have already
 };
 
 // The calling thread's; never null.
@@ -24,6 +25,9 @@ ThreadState& CurrentThread() noexcept;
 // Makes what is missing. False when memory or descriptors ran out. `to_wait`: the thread is going to sleep on a queue.
 bool PrepareToSend(ThreadState& t) noexcept;
 bool PrepareToWait(ThreadState& t) noexcept;
+
+// Adds what the engine did since the last time to the home shard's statistics. The caller holds the shard's lock.
+void CountEngine(ThreadState& t, Shard& home) noexcept;
 
 // The child of a fork starts without any of it.
 void ForgetThread() noexcept;

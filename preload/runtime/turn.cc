@@ -78,6 +78,7 @@ void Turn(ThreadState& t, bool flush_answers) noexcept {
     }
     if (NextDeadline(ctx) <= ctx.now) OnDeadline(ctx);
     if (flush_answers) Flush(t, ctx);
+    CountEngine(t, home);
     home.next_deadline_ns.store(NanosOf(NextDeadline(ctx)), std::memory_order_relaxed);
     home.last_turn_ns.store(NanosOf(ctx.now), std::memory_order_relaxed);
     home.turns.fetch_add(1, std::memory_order_relaxed);

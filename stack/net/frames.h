@@ -20,7 +20,8 @@ inline constexpr uint8_t kBufLocal = 1;
 // Where the Ethernet header of our own frames goes: as in frames read by a driver, with room for the virtio header.
 inline constexpr uint32_t kFrameOffset = static_cast<uint32_t>(kFrameReadOffset + sizeof(VirtioNetHeader));
 
-// A buffer for a frame of `bytes` from the Ethernet header on, with an empty virtio header; its length is set. Null: no memory.
+// A buffer for a frame of `bytes` from the Ethernet header on, with an empty virtio header; its length is set. Null: no
+// memory.
 Buf* NewFrame(Context& ctx, size_t bytes) noexcept;
 
 // A copy of the frame, virtio header included, that does not depend on send queues. Null: no memory.

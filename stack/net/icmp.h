@@ -14,8 +14,8 @@ struct Buf;
 void SendIcmpError(Context& ctx, const IpPacket& packet, uint8_t type, uint8_t code, uint32_t rest,
                    bool even_to_group = false) noexcept;
 
-// A frame of ours (Ethernet header at begin()) that could not leave because its neighbour does not answer: tells the TCP
-// connection that sent it, on whichever shard it lives. Takes the frame.
+// A frame of ours (Ethernet header at begin()) that could not leave because its neighbour does not answer: tells the
+// TCP connection that sent it, on whichever shard it lives. Takes the frame.
 void ReportUnreachable(Context& ctx, Buf* frame) noexcept;
 
 }  // namespace ustcp

@@ -34,8 +34,8 @@ bool ChooseSource(const Host& host, const IpAddress& destination, IpAddress& sou
 // True for the host's own unicast addresses (loopback when loopback_inside).
 bool IsLocalAddress(const Host& host, const IpAddress& address) noexcept;
 
-// Begins a packet in `frame`: Ethernet and IP headers for `transport_header_bytes` + `payload_bytes` behind them. Returns
-// where the transport header goes. The caller fills it and the pieces, then calls FinishTcpFrame.
+// Begins a packet in `frame`: Ethernet and IP headers for `transport_header_bytes` + `payload_bytes` behind them.
+// Returns where the transport header goes. The caller fills it and the pieces, then calls FinishTcpFrame.
 std::byte* BeginFrame(Context& ctx, const Path& path, TxFrame& frame, const IpAddress& source,
                       const IpAddress& destination, uint8_t protocol, const IpFields& ip, size_t transport_header_bytes,
                       size_t payload_bytes) noexcept;
@@ -58,7 +58,8 @@ void ConfirmPath(Context& ctx, const Path& path) noexcept;
 // discovery and echo requests, reassembles fragments, hands ICMP errors to TcpIcmpError.
 void NetInput(Context& ctx, RxFrame& frame) noexcept;
 
-// Queues a complete frame in a Buf (Ethernet header at begin(), virtio header in front of it) for the next PollTransmit.
+// Queues a complete frame in a Buf (Ethernet header at begin(), virtio header in front of it) for the next
+// PollTransmit.
 void QueueFrame(Context& ctx, Buf* frame) noexcept;
 
 // Timers of the network layer: neighbour probes, reassembly.

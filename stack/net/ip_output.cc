@@ -28,8 +28,8 @@ void WriteLinkHeader(const Host& host, std::byte* out, bool v4) {
   WriteEthernet(out, own, own, v4 ? kEthertypeIpv4 : kEthertypeIpv6);
 }
 
-// Computes or prepares the checksum and fills in the virtio header. Frames inside the host get the treatment of a device
-// that does everything.
+// Computes or prepares the checksum and fills in the virtio header. Frames inside the host get the treatment of a
+// device that does everything.
 void Offload(const Host& host, const Path& path, TxFrame& frame, const IpAddress& source, const IpAddress& destination,
              size_t transport_offset, uint16_t gso_size) {
   std::byte* tcp = frame.headers.data() + transport_offset;

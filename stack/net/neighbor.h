@@ -53,8 +53,8 @@ struct NeighborTable {
   std::atomic<int64_t> next_deadline_ns;  // earliest of the entries' deadlines, INT64_MAX: none
 };
 
-// Holds the table's lock. A holder that died may have left a queue's tail and the earliest deadline behind the truth; both
-// are made anew. A frame that was between two queues is lost, as frames may be.
+// Holds the table's lock. A holder that died may have left a queue's tail and the earliest deadline behind the truth;
+// both are made anew. A frame that was between two queues is lost, as frames may be.
 class NeighborLock {
  public:
   explicit NeighborLock(NeighborTable& table) noexcept;
@@ -77,8 +77,8 @@ bool AttachNeighbor(Context& ctx, const IpAddress& address, Path& path) noexcept
 std::optional<MacAddress> NeighborMac(Context& ctx, const Path& path) noexcept;
 
 // Takes a frame (Ethernet header at begin()) that has to wait for the neighbour's address, and asks for the address
-// unless that is under way. Sends the frame when the address has become known meanwhile. False: the entry changed hands;
-// the frame was dropped.
+// unless that is under way. Sends the frame when the address has become known meanwhile. False: the entry changed
+// hands; the frame was dropped.
 bool WaitForNeighbor(Context& ctx, const Path& path, Buf* frame) noexcept;
 
 // What a message said about a neighbour.

@@ -14,8 +14,8 @@ struct Context;
 struct IpPacket;
 
 // A datagram in the making: its payload grows in one kFrame Buf; the holes are kept as a short sorted list of received
-// ranges, of which no two touch. As in Linux, a fragment that lies within one range is a duplicate and ignored; any other
-// overlap discards the whole datagram (RFC 5722).
+// ranges, of which no two touch. As in Linux, a fragment that lies within one range is a duplicate and ignored; any
+// other overlap discards the whole datagram (RFC 5722).
 struct Datagram {
   bool used;
   bool last_seen;  // the fragment without more_fragments came: `total` is known

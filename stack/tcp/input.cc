@@ -130,8 +130,8 @@ bool CheckAck(Context& ctx, Connection& conn, const Segment& seg, bool& reset) {
     return false;
   }
   if (fate == AckFate::kUnsent) {
-    // RFC 9293: an ACK of something not yet sent. Linux stays silent in ESTABLISHED and answers later states.
-    if (conn.state != TcpState::kEstablished) SendChallengeAck(ctx, conn, seg);
+    // An ACK of something not yet sent: answered and dropped (RFC 9293 3.10.7.4).
+    SendChallengeAck(ctx, conn, seg);
     return false;
   }
   bool fin_acked = conn.snd.fin_queued && conn.snd.snd_una == conn.snd.write_end + 1;

@@ -7,6 +7,7 @@
 #include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <sstream>
 
 #include "tools/commands.h"
 
@@ -96,7 +97,18 @@ void ParsePlace(const std::string& word, int* port, bool* has_address, IpPrefix*
   *has_address = true;
 }
 
-Filter ParseFilter(const std::vector<std::string>& words) {
+// As ss, takes a filter as one word too: 'sport = :80'.
+std::vector<std::string> SplitWords(const std::vector<std::string>& arguments) {
+  std::vector<std::string> words;
+  for (const std::string& argument : arguments) {
+    std::istringstream stream(argument);
+    for (std::string word; stream >> word;) words.push_back(word);
+  }
+  return words;
+}
+
+Filter ParseFilter(const std::vector<std::string>& arguments) {
+  std::vector<std::string> words = SplitWords(arguments);
   Filter filter;
   for (size_t i = 0; i < words.size(); ++i) {
     const std::string& word = words[i];

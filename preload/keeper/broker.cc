@@ -420,7 +420,7 @@ int Broker::Run() {
     polls.push_back({listen_fd_, POLLIN, 0});
     polls.push_back({driver_fd_, POLLIN, 0});
     for (const Client& client : clients_) polls.push_back({client.fd, POLLIN, 0});
-    bool unused = idle_ && Members() == 0;
+    bool unused = !options_.stay && idle_ && Members() == 0;
     if (!unused) idle_since = kNever;
     if (unused && idle_since == kNever) idle_since = MonotonicNow();
     int timeout = unused ? static_cast<int>(ToMillis(kGrace)) : -1;

@@ -28,6 +28,7 @@ struct BrokerOptions {
   int adopt_fd = -1;      // an arena to go on with
   TapQueue spare;         // opened while starting; the first request gets it
   bool tap_handed_in = false;
+  bool stay = false;      // started by hand or as a service: serves until told to end
 };
 
 class Broker {

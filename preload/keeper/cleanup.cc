@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "stack/host/bufs.h"
 #include "stack/socket/readiness.h"
 #include "stack/socket/socket_ops.h"
 #include "stack/stack.h"
@@ -44,18 +45,14 @@ void FlushWakes(Context& ctx, Wakes& wakes) {
   ctx.wakes.Flush([&wakes](Waiter& waiter) { wakes.Wake(waiter); });
 }
 
-// Buffers that an engine of the process held for reads to come.
-void SweepBuffers(Shard& shard, uint16_t slot) {
-  for (SpanHeader* span = shard.bufs.spans(); span != nullptr; span = span->next) {
-    if (span->kind != SlotKind::kBuf) continue;
-    for (uint32_t i = 0; i < span->slot_count; ++i) {
-      auto* buf = reinterpret_cast<Buf*>(reinterpret_cast<uintptr_t>(span) + kSpanHeaderBytes + size_t{i} * span->slot_bytes);
-      if (buf->kind != SlotKind::kBuf || (buf->flags & kBufInEngine) == 0 || buf->tag != slot) continue;
-      buf->flags = 0;
-      buf->tag = 0;
-      shard.bufs.Give(buf);
-    }
-  }
+// Buffers of the shard's pool that an engine of the process held for reads to come.
+void SweepBuffers(Host& host, Shard& shard, uint16_t slot) {
+  ForEachBufOf(host, shard.index, [&shard, slot](Buf& buf) {
+    if (buf.kind != SlotKind::kBuf || (buf.flags & kBufInEngine) == 0 || buf.tag != slot) return;
+    buf.flags = 0;
+    buf.tag = 0;
+    shard.bufs.Give(&buf);
+  });
 }
 
 }  // namespace
@@ -157,7 +154,7 @@ bool Burial::SweepShard(Host& host, Shard& shard, Wakes& wakes, Instant now) {
     }
     shard.waiters.Give(&waiter);
   });
-  SweepBuffers(shard, slot_);
+  SweepBuffers(host, shard, slot_);
   shard.listeners.ForEachLive([&](Listener& listener) {
     uint16_t home = host.processes[slot_].shard;
     if (home < kMaxShards && host.shards[home].process == slot_)

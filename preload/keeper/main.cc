@@ -32,6 +32,7 @@ struct Arguments {
 constexpr char kUsage[] =
     "usage: ustcp-keeper [--foreground]\n"
     "Keeps the virtual host that the environment (USTCP_HOST, ...) and its configuration name; see ustcp(1).\n"
+    "With --foreground it reports on standard error and stays until it is told to end.\n"
     "Programs start it on demand with --ready, --adopt and --tap, which name descriptors 3, 4 and 5.\n";
 
 bool Parse(int argc, char** argv, Arguments* out) {
@@ -126,6 +127,7 @@ int Main(int argc, char** argv) {
 
   BrokerOptions options;
   if (arguments.ready) options.ready_fd = kKeeperReadyFd;
+  options.stay = arguments.foreground;
   IoError error = Prepare(arguments, &options);
   if (error) {
     Log("not started: %s", error.message);

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "stack/base/fault.h"
 #include "stack/host/host.h"
 #include "stack/tcp/ack.h"
 #include "stack/tcp/close.h"
@@ -28,7 +29,7 @@ void StoreTsRecent(Context& ctx, Connection& conn) {
 // What the peer's SYN says about itself.
 void TakeSynOptions(Context& ctx, Connection& conn, const Segment& seg) {
   const TcpOptions& o = seg.options;
-  conn.peer_mss = o.mss.value_or(536);
+  conn.peer_mss = o.mss.value_or(DefaultPeerMss(conn.tuple.peer.address.is_v4()));
   if (conn.socket != nullptr && conn.socket->options.maxseg != 0)
     conn.peer_mss = std::min(conn.peer_mss, conn.socket->options.maxseg);
   conn.snd.sack_ok = conn.snd.sack_ok && o.sack_permitted;
@@ -112,11 +113,13 @@ Error TcpConnect(Context& ctx, Socket& socket) noexcept {
   if (!FindPath(ctx, tuple.local.address, tuple.peer.address, path)) return Error{ENETUNREACH};
   Connection* conn = ctx.shard.connections.Take();
   if (conn == nullptr) return Error{ENOBUFS};
+  ctx.shard.in_update = conn;
   uint32_t hash = ctx.host.tuples.Hash(tuple);
   conn->iss = ChooseIss(ctx.host, tuple, ctx.now);
   conn->tuple = tuple;
   conn->hash = hash;
   if (!ClaimTuple(ctx, tuple, hash, *conn) || !ctx.host.tuples.Insert(*conn)) {
+    ctx.shard.in_update = nullptr;
     ctx.shard.connections.Give(conn);
     return Error{EADDRNOTAVAIL};
   }
@@ -153,10 +156,12 @@ Error TcpConnect(Context& ctx, Socket& socket) noexcept {
   conn->bind.explicitly_bound = socket.bind.explicitly_bound;
   ctx.host.ports.Add(conn->bind, tuple.local.port);
   conn->socket = &socket;
+  USTCP_FAULT_POINT();
   socket.conn = conn;
   SetState(ctx, *conn, TcpState::kSynSent);
   ctx.counters().Add(Counter::kTcpActiveOpens);
   TcpScheduleOutput(ctx, *conn);
+  ctx.shard.in_update = nullptr;
   return kOk;
 }
 
@@ -165,8 +170,11 @@ void OnSynSentSegment(Context& ctx, Connection& conn, Segment& seg) noexcept {
   const Sender& s = conn.snd;
   if (seg.has_ack()) {
     if (!seg.ack.After(s.snd_una) || seg.ack.After(s.snd_nxt)) {
-      // E9: an answer to something else, an old incarnation perhaps.
+      // E9: an answer to something else, an old incarnation perhaps. Once that has heard our RST the next SYN may succeed:
+      // it does not wait for the timeout.
       SendResetFor(ctx, *seg.packet, seg);
+      if (s.retransmits == 0 && s.xmit_timer == XmitTimer::kRetransmit) HastenTimeout(EnvOf(ctx), conn.snd);
+      SyncTimer(ctx, conn);
       return;
     }
     if (s.timestamps_ok && seg.options.timestamps && seg.options.timestamps->echo != 0) {

@@ -174,11 +174,7 @@ void ScheduleAnswer(Context& ctx, Connection& conn) noexcept {
 }
 
 void TakeText(Context& ctx, Connection& conn, Segment& seg) noexcept {
-  if (seg.syn()) {
-    // The SYN of a SYN-ACK that crossed ours; its number is behind rcv_nxt already.
-    seg.flags = seg.flags.Without(kTcpSyn);
-    seg.seq += 1;
-  }
+  // The SYN of a SYN-ACK that crossed ours is old data: it is acknowledged once more, with a D-SACK.
   if (!QueueText(ctx, conn, seg)) return;
   ScheduleAnswer(ctx, conn);
 }

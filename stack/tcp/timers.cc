@@ -64,9 +64,10 @@ bool GiveUpRetransmitting(Context& ctx, Connection& conn) {
     uint32_t retries = conn.socket != nullptr && conn.socket->options.syncnt != 0
                            ? conn.socket->options.syncnt
                            : static_cast<uint32_t>(sysctls.tcp_syn_retries);
-    if (conn.state == TcpState::kSynSent) retries += static_cast<uint32_t>(sysctls.tcp_syn_linear_timeouts);
-    expired = conn.snd.retransmits >= retries;
-    if (!expired && conn.user_timeout_ms != 0) expired = RetriesExhausted(env, conn.snd, retries, user_timeout);
+    uint32_t most = retries;
+    if (conn.state == TcpState::kSynSent) most += static_cast<uint32_t>(sysctls.tcp_syn_linear_timeouts);
+    // With linear intervals the time that doubling ones would have taken may be over first.
+    expired = conn.snd.retransmits >= most || RetriesExhausted(env, conn.snd, retries, user_timeout);
   } else {
     auto retries = static_cast<uint32_t>(sysctls.tcp_retries2);
     if (conn.socket == nullptr) {
@@ -82,6 +83,8 @@ bool GiveUpRetransmitting(Context& ctx, Connection& conn) {
     expired = RetriesExhausted(env, conn.snd, retries, user_timeout);
   }
   if (!expired) return false;
+  // The sender counts those it acts upon.
+  ctx.counters().Add(Counter::kTcpExtTCPTimeouts);
   TimeOut(ctx, conn);
   return true;
 }

@@ -282,6 +282,8 @@ void OnReorderTimer(const SenderEnv& env, Sender& s) noexcept;
 // first timeout.
 bool RetriesExhausted(const SenderEnv& env, const Sender& s, uint32_t retries, Duration timeout) noexcept;
 
+// The retransmission timeout comes almost at once (Linux: TCP_TIMEOUT_MIN). Requires: xmit_timer is kRetransmit.
+void HastenTimeout(const SenderEnv& env, Sender& s) noexcept;
 // Stops the transmit timer, whatever it stands for; sets it for kPersist. For the Connection.
 void StopXmitTimer(Sender& s) noexcept;
 void SetPersistTimer(Sender& s, Instant deadline) noexcept;

@@ -71,6 +71,10 @@ namespace ustcp {
 
 using namespace recovery;
 
+void HastenTimeout(const SenderEnv& env, Sender& s) noexcept {
+  s.xmit_deadline = std::min(s.xmit_deadline, env.now + kTimeoutMargin);
+}
+
 void StopXmitTimer(Sender& s) noexcept {
   s.xmit_timer = XmitTimer::kNone;
   s.xmit_deadline = kNever;
@@ -139,10 +143,12 @@ void OnTailLossProbe(const SenderEnv& env, Sender& s) noexcept {
 }
 
 bool RetriesExhausted(const SenderEnv& env, const Sender& s, uint32_t retries, Duration timeout) noexcept {
-  if (s.retransmits == 0 || s.first_retransmit == Instant{}) return false;
+  // A SYN's patience counts from its first transmission.
+  const Instant since = s.handshaking && s.queue.head() != nullptr ? s.queue.head()->first_sent : s.first_retransmit;
+  if (s.retransmits == 0 || since == Instant{}) return false;
   if (timeout == Duration::zero())
     timeout = ModelTimeout(env.sysctls, retries, s.handshaking ? kInitialRto : Duration(200ms));
-  return env.now - s.first_retransmit >= timeout;
+  return env.now - since >= timeout;
 }
 
 }  // namespace ustcp

@@ -10,6 +10,7 @@
 #include "io/clock.h"
 #include "io/owned_fds.h"
 #include "io/report.h"
+#include "preload/runtime/capture_hook.h"
 
 extern char** environ;
 
@@ -107,6 +108,7 @@ QueueRef HomeQueue() noexcept {
         ReportLine("ustcp: %s", e.message);
         g_process.queue.fd = -1;
       }
+      StartCapture(g_process.settings.capture_path);
       g_process.queue_asked.store(true, std::memory_order_release);
     }
   }
@@ -124,6 +126,15 @@ void ReopenHomeQueue() noexcept {
   g_process.queue = fresh;
   g_process.queue_generation.fetch_add(1);
 }
+
+void CheckKeeper() noexcept {
+  ProcessLock guard;
+  if (KeeperAlive(g_process.member)) return;
+  // Nothing is lost when this fails: the next look tries again.
+  (void)EnsureKeeper(g_process.settings, environ, &g_process.member);
+}
+
+int KeeperDescriptor() noexcept { return g_process.member.keeper_fd; }
 
 bool Leads(const ThreadState& t) noexcept {
   return t.waiter != nullptr && HomeShard().leader_waiter.load(std::memory_order_relaxed) == t.waiter;
@@ -210,6 +221,7 @@ void AfterForkChild(int process) noexcept {
   pthread_mutex_init(&g_process.lock, nullptr);
   Engine::AbandonInChild();
   ForgetThread();
+  ForgetCapture();
   g_process.follower_count = 0;
   g_process.home.store(nullptr);
   g_process.queue_asked.store(false);

@@ -36,6 +36,10 @@ void Flush(ThreadState& t, Context& ctx) noexcept;
 void AfterUnlock(ThreadState& t, Context& ctx) noexcept;
 // A thread sleeps on a descriptor: gives the keeper a copy, so that other processes can wake it through the keeper.
 void AnnounceWakeDescriptor(int fd) noexcept;
+// The keeper's connection, which a leader watches while it sleeps; -1 when there is none.
+int KeeperDescriptor() noexcept;
+// It ended: starts another one, which adopts the arena.
+void CheckKeeper() noexcept;
 // Wakes a sleeper whose Waiter says kDescriptor: in this process by a write, elsewhere through the keeper.
 void WakeByDescriptor(Waiter& w) noexcept;
 // The next deadline of the home shard as of the last turn.

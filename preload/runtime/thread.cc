@@ -105,6 +105,7 @@ bool PrepareToWait(ThreadState& t) noexcept {
       t.waiter->mode = wake_descriptor >= 0 ? Waiter::kDescriptor : Waiter::kFutex;
       t.waiter->wake_descriptor = wake_descriptor;
       t.entry->waiter = t.waiter;
+      t.entry->process = AttachedMember()->process;
     }
     if (wake_descriptor >= 0) AnnounceWakeDescriptor(wake_descriptor);
   }

@@ -2,6 +2,7 @@
 #include <cerrno>
 
 #include "io/clock.h"
+#include "preload/runtime/capture_hook.h"
 #include "preload/runtime/process.h"
 #include "stack/stack.h"
 
@@ -13,12 +14,34 @@ namespace {
 
 // Frames of one turn: enough to keep batches large, few enough that a program gets its events in time.
 constexpr uint32_t kFramesPerTurn = 128;
+// And few enough bytes that the program finds in the cache what it reads next: buffers are reused last in, first out.
+constexpr size_t kBytesPerTurn = 512 * 1024;
+constexpr uint32_t kFramesPerLook = 8;
 
 void WakeSleeper(Waiter& w) {
   FutexWake(w.word);
   // A sleeper without FUTEX_WAIT in its ring waits on a descriptor: reachable from its own process only, and through the
   // keeper from others.
   if (w.mode == Waiter::kDescriptor) WakeByDescriptor(w);
+}
+
+}  // namespace
+
+namespace {
+
+// Takes in what has arrived, within the limits of a turn.
+void Receive(ThreadState& t, Context& ctx, QueueRef queue) {
+  size_t bytes = 0;
+  auto sink = [&ctx, &bytes](RxFrame& frame) {
+    bytes += frame.bytes.size();
+    OnFrame(ctx, frame);
+  };
+  for (uint32_t frames = 0; frames < kFramesPerTurn && bytes < kBytesPerTurn;) {
+    ReceiveResult received = t.engine->Receive(queue, ctx.shard.bufs, sink, kFramesPerLook);
+    if (received.error != 0) ReopenHomeQueue();
+    if (!received.more) break;
+    frames += received.frames;
+  }
 }
 
 }  // namespace
@@ -31,6 +54,7 @@ void Flush(ThreadState& t, Context& ctx) noexcept {
   bool more = true;
   while (more) {
     more = PollTransmit(ctx, *t.batch);
+    if (Capturing()) CaptureOut(*t.batch, ctx.now);
     if (t.batch->count > 0 && queue.fd >= 0) t.engine->Transmit(queue, *t.batch);
     ReleaseTransmitted(ctx, *t.batch);
   }
@@ -71,11 +95,7 @@ void Turn(ThreadState& t, bool flush_answers) noexcept {
     Context& ctx = lock.ctx;
     Flush(t, ctx);
     DrainMailbox(ctx);
-    if (queue.fd >= 0) {
-      auto sink = [&ctx](RxFrame& frame) { OnFrame(ctx, frame); };
-      ReceiveResult received = t.engine->Receive(queue, home.bufs, sink, kFramesPerTurn);
-      if (received.error != 0) ReopenHomeQueue();
-    }
+    if (queue.fd >= 0) Receive(t, ctx, queue);
     if (NextDeadline(ctx) <= ctx.now) OnDeadline(ctx);
     if (flush_answers) Flush(t, ctx);
     CountEngine(t, home);
@@ -84,6 +104,7 @@ void Turn(ThreadState& t, bool flush_answers) noexcept {
     home.turns.fetch_add(1, std::memory_order_relaxed);
     lock.Unlock();
     AfterUnlock(t, ctx);
+    if (Capturing()) FlushCapture();
   }
   --t.lock_depth;
   if (t.lock_depth == 0 && g_after_unlock != nullptr) g_after_unlock();

@@ -17,6 +17,8 @@ namespace {
 
 constexpr uint32_t kAlways = EPOLLERR | EPOLLHUP;
 constexpr uint8_t kTurnsWithoutKernel = 8;
+// Names the keeper's connection to the engine, which may then keep its poll armed; a new connection has a new number.
+constexpr uint64_t kKeeperIdentity = 1;
 
 // What a wait ends with.
 enum class Sleep { kLook, kTimeout, kInterrupted };
@@ -53,7 +55,7 @@ class SleepWord {
   ~SleepWord() { signals::SetSleepWord(nullptr); }
 };
 
-// `ready` is asked once more after the sleep was announced.
+// `ready` is asked once more after the sleep was announced. The last entry of `polls` is for the keeper's connection.
 template <typename Ready>
 Sleep SleepUnless(ThreadState& t, Seat& seat, Ready&& ready, std::span<WaitPoll> polls, Instant deadline,
                   const sigset_t* mask) {
@@ -74,6 +76,8 @@ Sleep SleepUnless(ThreadState& t, Seat& seat, Ready&& ready, std::span<WaitPoll>
   QueueRef queue = leads ? HomeQueue() : QueueRef{};
   WaitRequest request;
   if (queue.fd >= 0) request.queues = {&queue, 1};
+  WaitPoll& keeper = polls.back();
+  keeper = WaitPoll{leads ? KeeperDescriptor() : -1, POLLIN, 0, kKeeperIdentity};
   request.polls = polls;
   request.futex = &w.word;
   request.futex_expected = word;
@@ -83,6 +87,7 @@ Sleep SleepUnless(ThreadState& t, Seat& seat, Ready&& ready, std::span<WaitPoll>
   if (leads) request.spin = Duration{int64_t{AttachedHost()->config.busy_poll_us} * 1000};
   WaitResult result = t.engine->Wait(request);
   w.state.store(Waiter::kAwake);
+  if (keeper.revents != 0) CheckKeeper();
   if (result.interrupted || signals::HandlerRanInCall()) return Sleep::kInterrupted;
   return MonotonicNow() >= deadline ? Sleep::kTimeout : Sleep::kLook;
 }
@@ -132,9 +137,10 @@ int WaitSocket(Socket& socket, uint32_t events, Instant deadline) noexcept {
   DriveOrFlush(t, seat);
   if (ready()) return 0;
   Watching watching(host, socket, *t.entry, events | kAlways, listening);
+  WaitPoll keeper_only[1];
   for (;;) {
     FlushHome();
-    Sleep why = SleepUnless(t, seat, ready, {}, deadline, nullptr);
+    Sleep why = SleepUnless(t, seat, ready, keeper_only, deadline, nullptr);
     DriveOrFlush(t, seat);
     if (ready()) return 0;
     if (why == Sleep::kInterrupted) return EINTR;
@@ -179,11 +185,12 @@ class ManyWatches {
   WaitEntry* first_ = nullptr;
 };
 
-// Kernel descriptors of one poll() as the engine takes them; a small array on the stack, mapped memory for many.
+// Kernel descriptors of one poll() as the engine takes them, and room for the keeper's; a small array on the stack, mapped
+// memory for many.
 class PollArray {
  public:
   explicit PollArray(std::span<pollfd> from) : from_(from) {
-    if (from.size() > kInline) {
+    if (from.size() + 1 > kInline) {
       void* memory = mmap(nullptr, Bytes(), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
       polls_ = memory == MAP_FAILED ? nullptr : static_cast<WaitPoll*>(memory);
     }
@@ -194,11 +201,11 @@ class PollArray {
     if (polls_ != inline_ && polls_ != nullptr) munmap(polls_, Bytes());
   }
   bool ok() const { return polls_ != nullptr; }
-  std::span<WaitPoll> span() { return {polls_, from_.size()}; }
+  std::span<WaitPoll> span() { return {polls_, from_.size() + 1}; }
 
  private:
   static constexpr size_t kInline = 64;
-  size_t Bytes() const { return from_.size() * sizeof(WaitPoll); }
+  size_t Bytes() const { return (from_.size() + 1) * sizeof(WaitPoll); }
   std::span<pollfd> from_;
   WaitPoll inline_[kInline];
   WaitPoll* polls_ = inline_;
@@ -278,9 +285,9 @@ int WaitEpoll(EpollSet& set, int real_epfd, bool has_kernel_members, epoll_event
     return count;
   };
   // The slot and its generation name the file behind real_epfd for as long as it lives.
-  WaitPoll poll{real_epfd, POLLIN, 0, reinterpret_cast<uintptr_t>(&set) << 16 ^ set.generation};
-  std::span<WaitPoll> polls;
-  if (has_kernel_members) polls = {&poll, 1};
+  WaitPoll polls[2] = {
+      {has_kernel_members ? real_epfd : -1, POLLIN, 0, reinterpret_cast<uintptr_t>(&set) << 16 ^ set.generation}, {}};
+  WaitPoll& poll = polls[0];
   Seat seat(t);
   bool interrupted = false, timed_out = false;
   for (;;) {

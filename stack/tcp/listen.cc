@@ -17,6 +17,16 @@ namespace {
 
 using std::chrono::seconds;
 
+// How many SYN-ACK timeouts (after 1, 3, 7 ... s) TCP_DEFER_ACCEPT's time stands for.
+uint32_t DeferTimeouts(int32_t defer_s) {
+  uint32_t timeouts = 1;
+  for (int32_t waited = 1, next = 1; waited < defer_s && timeouts < 255; ++timeouts) {
+    next *= 2;
+    waited += next;
+  }
+  return timeouts;
+}
+
 // What a listener's socket says, read once without its shard's lock: each value is one word, and a change that comes
 // between two of them is a change that came a moment later.
 const SocketOptions& OptionsOf(const Socket& s) { return s.options; }
@@ -307,13 +317,7 @@ void OnHalfOpenSegment(Context& ctx, HalfOpen& half, Segment& seg) noexcept {
   // TCP_DEFER_ACCEPT: a bare ACK does not make a connection until the retransmissions it stands for have passed.
   int32_t defer_s = parent->options.defer_accept_s;
   if (defer_s != 0 && seg.end == begin) {
-    uint8_t defer_timeouts = 0;
-    for (int32_t waited = 1, next = 1; defer_timeouts < 255; ++defer_timeouts, next *= 2, waited += next)
-      if (waited >= defer_s) {
-        ++defer_timeouts;
-        break;
-      }
-    if (half.timeouts < defer_timeouts) {
+    if (half.timeouts < DeferTimeouts(defer_s)) {
       half.acked = true;
       ctx.counters().Add(Counter::kTcpExtTCPDeferAcceptDrop);
       return;
@@ -350,8 +354,11 @@ void OnHalfOpenTimer(Context& ctx, HalfOpen& half) noexcept {
     }
   }
   ctx.counters().Add(Counter::kTcpExtTCPTimeouts);
-  bool expire = half.timeouts >= most;
-  bool resend = !half.acked || parent->options.defer_accept_s == 0 || half.timeouts + 1u >= most;
+  // TCP_DEFER_ACCEPT: silence until the waiting is over, then the SYN-ACK asks for one more ACK (Linux: syn_ack_recalc).
+  bool deferring = half.acked && parent->options.defer_accept_s != 0;
+  uint32_t defer = deferring ? DeferTimeouts(parent->options.defer_accept_s) : 0;
+  bool expire = half.timeouts >= most && half.timeouts >= defer;
+  bool resend = half.timeouts + 1u >= defer;
   if (expire || (resend && !ResendSynAck(ctx, half) && !half.acked)) {
     FreeHalfOpen(ctx, half);
     return;

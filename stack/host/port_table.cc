@@ -57,7 +57,7 @@ void PortTable::Unlink(BindNode& node) noexcept {
 bool PortTable::Bind(BindNode& node) noexcept {
   SimpleLock guard(lock_);
   if (Conflicts(node, node.port)) return false;
-  node.explicitly_bound = true;
+  node.explicitly_bound = node.port_given = true;
   Link(node, node.port);
   return true;
 }

@@ -25,6 +25,7 @@ struct BindNode {
   bool reuseport = false;        // SO_REUSEPORT
   bool listening = false;
   bool explicitly_bound = false; // by bind(), not by connect()'s automatic choice
+  bool port_given = false;       // bind() named the port: the socket keeps it when it stops listening
 };
 
 class PortTable {

@@ -339,7 +339,8 @@ Error ConnectSocket(Context& ctx, Socket& s, const Endpoint& peer) noexcept {
 Error DisconnectSocket(Context& ctx, Socket& s) noexcept {
   if (s.state == SocketState::kListening) {
     CloseListener(ctx, s);
-    Unbind(ctx.host, s);
+    if (s.bind.port_given) ctx.host.ports.Add(s.bind, s.bind.port);
+    else Unbind(ctx.host, s);
   }
   s.error = 0;
   BackToFresh(ctx, s);

@@ -123,7 +123,7 @@ void Negotiate(Context& ctx, HalfOpen& half, const Socket& socket, const Segment
   const Sysctls& sysctls = ctx.sysctls();
   const SocketOptions& options = OptionsOf(socket);
   const TcpOptions& theirs = seg.options;
-  half.peer_mss = theirs.mss.value_or(536);
+  half.peer_mss = theirs.mss.value_or(DefaultPeerMss(half.tuple.peer.address.is_v4()));
   if (options.maxseg != 0) half.peer_mss = std::min(half.peer_mss, options.maxseg);
   half.advmss = AdvertisedMss(half.path, half.tuple.peer.address.is_v4(), options.maxseg);
   half.timestamps_ok = theirs.timestamps.has_value() && sysctls.tcp_timestamps != 0;

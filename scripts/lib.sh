@@ -5,6 +5,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 readonly USTCP_ROOT=$PWD
 # Debian's interpreter, whatever else PATH may offer: the tests preload it.
 readonly PYTHON=/usr/bin/python3
+# Clones at different places share what the compiler cache holds.
+export CCACHE_BASEDIR=$USTCP_ROOT CCACHE_NOHASHDIR=1
 
 say() { printf '== %s\n' "$*"; }
 

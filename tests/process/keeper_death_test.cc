@@ -8,6 +8,7 @@
 
 #include "io/arena_map.h"
 #include "io/clock.h"
+#include "io/frame_io.h"
 #include "io/owned_fds.h"
 #include "stack/socket/socket_ops.h"
 #include "tests/support/keeper_fixture.h"
@@ -49,6 +50,7 @@ class KeeperDeath : public KeeperTest {
     size_t sockets = 0;
     size_t processes = 0;
     size_t shards = 0;
+    size_t buf_bytes[2] = {};   // of the first two pools
     int32_t keeper_pid = 0;
     int32_t marker = 0;
   };
@@ -69,6 +71,7 @@ class KeeperDeath : public KeeperTest {
       for (int i = 0; i < kMaxShards && host.shards[i].random_state != 0; ++i) {
         count.sockets += host.shards[i].sockets.live();
         count.shards += host.shards[i].state.load() != Shard::kFree;
+        if (i < 2) count.buf_bytes[i] = host.shards[i].bufs.bytes_taken();
       }
       count.keeper_pid = host.keeper_pid.load();
       count.marker = host.sysctls.tcp_timewait_len;
@@ -129,6 +132,55 @@ TEST_F(KeeperDeath, KilledMemberLosesItsReferences) {
     return report;
   });
   EXPECT_EQ(again.code, 0);
+  Release(keeps);
+}
+
+// A buffer may have come from another shard's span: it goes back to the pool that it belongs to.
+TEST_F(KeeperDeath, BuffersOfKilledMembersEngineGoBackToTheirPool) {
+  MakeTap();
+  Child keeps = StartMember(
+      [this] {
+        Report r = AttachHere();
+        if (r.code == 0) r.code = ListenHere(8081);
+        return r;
+      },
+      true);
+  ASSERT_EQ(Read(keeps).code, 0);
+  Child victim = StartMember(
+      [this] {
+        Report r = AttachHere();
+        if (r.code == 0) r.code = ListenHere(8080);
+        if (r.code != 0) return r;
+        Host& host = *ThisMember().host;
+        uint16_t process = ThisMember().process;
+        Shard& mine = host.shards[host.processes[process].shard];
+        Shard& other = host.shards[1 - mine.index];
+        Buf* foreign;
+        {
+          ShardLock lock(host, other, MonotonicNow());
+          foreign = other.bufs.Take(BufClass::kFrame);
+          other.bufs.Part(foreign, mine.index);
+        }
+        ShardLock lock(host, mine, MonotonicNow());
+        mine.bufs.Join(foreign);
+        MarkInEngine(foreign, process);
+        MarkInEngine(mine.bufs.Take(BufClass::kFrame), process);
+        r.value = mine.index;
+        return r;
+      },
+      true);
+  Report r = Read(victim);
+  ASSERT_EQ(r.code, 0) << r.message;
+  auto mine = static_cast<size_t>(r.value);
+  Count before;
+  ASSERT_TRUE(Look(&before));
+  EXPECT_EQ(before.buf_bytes[mine], 2 * kBufBytes[static_cast<size_t>(BufClass::kFrame)]);
+  EXPECT_EQ(before.buf_bytes[1 - mine], 0u);
+  Kill(victim);
+  Count after;
+  EXPECT_TRUE(Eventually([&] { return Look(&after) && after.processes == 1 && after.shards == 1; }));
+  EXPECT_EQ(after.buf_bytes[mine], 0u);
+  EXPECT_EQ(after.buf_bytes[1 - mine], 0u);
   Release(keeps);
 }
 

@@ -1,0 +1,24 @@
+// The buffers of a shard, wherever they lie: a Buf may change pools (BufPool::Part), so those that belong to one shard's
+// pool are spread over the spans of all.
+#pragma once
+
+#include "stack/host/host.h"
+
+namespace ustcp {
+
+// Calls visit(Buf&) for every buffer, free or taken, that belongs to the pool of shard number `pool` now. Requires: that
+// shard's lock; only the fields of such buffers are stable.
+template <typename Visit>
+void ForEachBufOf(Host& host, uint32_t pool, Visit&& visit) {
+  for (auto& shard : host.shards) {
+    if (shard.random_state == 0) continue;   // never laid out
+    for (SpanHeader* span = shard.bufs.spans(); span != nullptr; span = span->next)
+      for (uint32_t i = 0; i < span->slot_count; ++i) {
+        auto* b = reinterpret_cast<Buf*>(reinterpret_cast<uintptr_t>(span) + kSpanHeaderBytes +
+                                         size_t{i} * span->slot_bytes);
+        if (b->pool == pool) visit(*b);
+      }
+  }
+}
+
+}  // namespace ustcp

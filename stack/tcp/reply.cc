@@ -58,7 +58,7 @@ void SendResetFor(Context& ctx, const TcpPacket& packet, const Segment& seg) noe
 }
 
 bool AnswerIsRateLimited(Context& ctx, const Segment& seg, Instant& last, Counter skipped) noexcept {
-  if (!seg.payload.empty() && !seg.syn()) return false;
+  if (seg.end != seg.seq && !seg.syn()) return false;
   if (last != Instant{} && ctx.now - last < std::chrono::milliseconds(ctx.sysctls().tcp_invalid_ratelimit)) {
     ctx.counters().Add(skipped);
     return true;

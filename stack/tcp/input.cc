@@ -172,7 +172,8 @@ void EnterQuickAck(Connection& conn, uint32_t most) noexcept {
 
 void SendChallengeAck(Context& ctx, Connection& conn, const Segment& seg) noexcept {
   Segment bare = seg;
-  bare.payload = {};   // the limit holds for segments with data too
+  bare.payload = {};   // the limit holds for segments with data and FIN too
+  bare.end = bare.seq;
   if (AnswerIsRateLimited(ctx, bare, conn.last_oow_ack, Counter::kTcpExtTCPACKSkippedChallenge)) return;
   ctx.counters().Add(Counter::kTcpExtTCPChallengeACK);
   AckNow(ctx, conn);

@@ -61,7 +61,10 @@ Duration DelayedAckTime(Context& ctx, const Connection& conn) {
       limit = std::min<Duration>(limit, std::max<Duration>(std::chrono::microseconds(conn.snd.rtt.srtt_us()), least));
     ato = std::min(ato, limit);
   }
-  return std::min(ato, most);
+  // The first FIN of a connection without data finds no estimate; a moment is left for our own FIN to carry its ACK, as
+  // long as it takes Linux until the next timer tick.
+  constexpr Duration kTick = 4ms;
+  return std::clamp<Duration>(ato, std::min(kTick, most), most);
 }
 
 // Linux: __tcp_ack_snd_check and tcp_send_delayed_ack.

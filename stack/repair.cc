@@ -1,27 +1,16 @@
 // Repair of a shard whose lock holder died (docs/architecture.md, "kill -9"). The slots are the truth: free lists, the
 // timing wheel, the transmit list and the buffer pools are made anew from them. The one connection that was being changed
 // when its process died cannot be trusted: it is reset towards its peer and its socket gets ECONNRESET.
+#include <algorithm>
 #include <cerrno>
 
+#include "stack/host/bufs.h"
+#include "stack/socket/socket_internal.h"
 #include "stack/stack.h"
 #include "stack/tcp/tcp.h"
 
 namespace ustcp {
 namespace {
-
-// Calls visit(Buf&) for every buffer that belongs to the shard's pool now, whichever shard's span it came from.
-template <typename Visit>
-void ForEachBufOf(Host& host, uint32_t pool, Visit&& visit) {
-  for (auto& shard : host.shards) {
-    if (shard.random_state == 0) continue;   // never laid out
-    for (SpanHeader* span = shard.bufs.spans(); span != nullptr; span = span->next)
-      for (uint32_t i = 0; i < span->slot_count; ++i) {
-        auto* b = reinterpret_cast<Buf*>(reinterpret_cast<uintptr_t>(span) + kSpanHeaderBytes +
-                                         size_t{i} * span->slot_bytes);
-        if (b->pool == pool) visit(*b);
-      }
-  }
-}
 
 void ClearSuspicion(Buf* b) {
   for (; b != nullptr && b->kind == SlotKind::kBufSuspect; b = b->next) b->kind = SlotKind::kBuf;
@@ -63,18 +52,24 @@ void SweepBufs(Context& ctx) {
   }
 }
 
+// Every deadline that some record stands for, from the record: the wheel's own links are not looked at.
 void RearmTimers(Context& ctx) {
   Shard& shard = ctx.shard;
   TimerWheel& wheel = shard.timers;
   wheel.Init(ctx.now);
-  auto rearm = [&wheel](auto& slot) {
-    bool was_armed = slot.timer.armed();
-    Instant deadline = slot.timer.deadline;
-    slot.timer.prev = slot.timer.next = nullptr;
-    slot.timer.owner = &slot;
-    if (was_armed) wheel.Arm(slot.timer, deadline);
+  shard.connections.ForEachLive([&wheel](Connection& conn) {
+    conn.timer = TimerNode{};
+    conn.timer.owner = &conn;
+    if (conn.state == TcpState::kClosed) return;
+    wheel.Arm(conn.timer, std::min({conn.snd.xmit_deadline, conn.delack_deadline, conn.slow_deadline}));
+  });
+  // These live by their timer. One that had none was just being armed, or taken away: it fires now.
+  auto rearm = [&](auto& record) {
+    const Instant deadline = record.timer.armed() ? record.timer.deadline : ctx.now;
+    record.timer = TimerNode{};
+    record.timer.owner = &record;
+    wheel.Arm(record.timer, std::min(deadline, Instant{kNever - Duration{1}}));
   };
-  shard.connections.ForEachLive(rearm);
   shard.half_opens.ForEachLive(rearm);
   shard.time_waits.ForEachLive(rearm);
 }
@@ -89,6 +84,63 @@ void StripConnection(Connection& conn) {
   conn.snd.by_time.Clear();
   conn.snd.tlp_record = conn.snd.retransmit_hint = conn.snd.sack_hint = nullptr;
   conn.snd.packets_out = conn.snd.sacked_out = conn.snd.lost_out = conn.snd.retrans_out = 0;
+}
+
+bool Findable(Context& ctx, TupleNode& node) {
+  return node.hashed && ctx.host.tuples.Find(node.tuple, node.hash) == &node;
+}
+
+// Half-open connections and TIME_WAIT records that no segment finds: half made, or half gone.
+void DropUnreachable(Context& ctx) {
+  Shard& shard = ctx.shard;
+  shard.half_opens.ForEachLive([&](HalfOpen& half) {
+    if (Findable(ctx, half)) return;
+    shard.timers.Cancel(half.timer);
+    ctx.host.tuples.Remove(half);
+    shard.half_opens.Give(&half);
+  });
+  shard.time_waits.ForEachLive([&](TimeWait& tw) {
+    if (Findable(ctx, tw)) return;
+    shard.timers.Cancel(tw.timer);
+    ctx.host.tuples.Remove(tw);
+    ctx.host.ports.Remove(tw.bind);
+    shard.time_waits.Give(&tw);
+  });
+}
+
+// Connections that belong to no socket and are no orphans were just being made, or let go.
+void AbortUnowned(Context& ctx) {
+  ctx.shard.connections.ForEachLive([&ctx](Connection& conn) {
+    if (conn.socket != nullptr && (conn.socket->kind != SlotKind::kSocket || conn.socket->conn != &conn))
+      conn.socket = nullptr;
+    if (conn.socket == nullptr && !conn.orphan) TcpAbort(ctx, conn, 0);
+  });
+}
+
+// Counts of the host that the dead holder may have changed without the record, or the other way round. Other shards'
+// records are read without their locks: a limit that is off by one for a moment does no harm, one that stays off would.
+void CountAnew(Context& ctx) {
+  int32_t orphans = 0, time_waits = 0;
+  for (Shard& shard : ctx.host.shards) {
+    if (shard.random_state == 0) break;   // never laid out, nor any behind it
+    shard.connections.ForEachLive([&orphans](Connection& conn) { orphans += conn.orphan; });
+    shard.time_waits.ForEachLive([&time_waits](TimeWait&) { ++time_waits; });
+    shard.listeners.ForEachLive([&ctx](Listener& listener) {
+      uint32_t half_open = 0, young = 0;
+      for (Shard& other : ctx.host.shards) {
+        if (other.random_state == 0) break;
+        other.half_opens.ForEachLive([&](HalfOpen& half) {
+          if (half.listener != &listener || half.listener_generation != listener.generation) return;
+          ++half_open;
+          young += half.young;
+        });
+      }
+      listener.half_open_count.store(half_open);
+      listener.half_open_young.store(young);
+    });
+  }
+  ctx.host.orphan_count.store(orphans);
+  ctx.host.time_wait_count.store(time_waits);
 }
 
 }  // namespace
@@ -122,21 +174,19 @@ void RepairShard(Context& ctx) noexcept {
   shard.tx_head = shard.tx_tail = nullptr;
   shard.connections.ForEachLive([&](Connection& conn) {
     conn.tx_listed = false;
-    TcpScheduleOutput(ctx, conn);
+    conn.tx_next = nullptr;
+    if (conn.state != TcpState::kClosed) TcpScheduleOutput(ctx, conn);
   });
 
-  // A connection made but not yet registered anywhere is nobody's.
-  shard.connections.ForEachLive([&](Connection& conn) {
-    if (&conn == victim || conn.hashed || conn.socket != nullptr) return;
-    UnscheduleOutput(ctx, conn);
-    shard.timers.Cancel(conn.timer);
-    ctx.host.ports.Remove(conn.bind);
-    shard.connections.Give(&conn);
-  });
   if (victim != nullptr) {
     ctx.counters().Add(Counter::kUstcpRepairResets);
     TcpAbort(ctx, *victim, ECONNRESET);
   }
+  AbortUnowned(ctx);
+  DropUnreachable(ctx);
+  RepairEpollItems(ctx);
+  RepairSockets(ctx);
+  CountAnew(ctx);
   shard.turns.fetch_add(1);
 }
 

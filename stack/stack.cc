@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "stack/base/fault.h"
 #include "stack/net/frames.h"
 #include "stack/net/ip.h"
 #include "stack/net/peek.h"
@@ -130,11 +131,15 @@ void DrainMailbox(Context& ctx) noexcept {
     b = next;
   }
   if (ctx.shard.closing.load(std::memory_order_relaxed) == nullptr) return;
-  for (Socket* s = ctx.shard.closing.exchange(nullptr); s != nullptr;) {
-    Socket* next = s->accept_next;
+  // One by one, and named while it is in nobody's hands: the others are still listed if this process dies. Only we take
+  // from the list, so the head cannot have gone and come back between the two looks.
+  while (Socket* s = ctx.shard.closing.load(std::memory_order_acquire)) {
+    ctx.shard.in_close = s;
+    USTCP_FAULT_POINT();
+    if (!ctx.shard.closing.compare_exchange_strong(s, s->accept_next)) continue;
     s->accept_next = nullptr;
     FinishClose(ctx, *s);
-    s = next;
+    ctx.shard.in_close = nullptr;
   }
 }
 
@@ -161,6 +166,7 @@ bool PollTransmit(Context& ctx, TxBatch& batch) noexcept {
     frame.vnet = VirtioNetHeader{};
     shard.in_update = &conn;
     PollResult result = TcpPollSegment(ctx, conn, frame);
+    USTCP_FAULT_POINT();
     shard.in_update = nullptr;
     if (result == PollResult::kFrame) ++batch.count;
     if (result != PollResult::kNothing) continue;
@@ -189,6 +195,7 @@ void TcpScheduleOutput(Context& ctx, Connection& conn) noexcept {
   Shard& shard = ctx.shard;
   conn.tx_listed = true;
   conn.tx_next = nullptr;
+  USTCP_FAULT_POINT();
   if (shard.tx_tail != nullptr) shard.tx_tail->tx_next = &conn;
   else shard.tx_head = &conn;
   shard.tx_tail = &conn;
@@ -202,6 +209,7 @@ void UnscheduleOutput(Context& ctx, Connection& conn) noexcept {
     if (c != &conn) continue;
     if (before != nullptr) before->tx_next = conn.tx_next;
     else shard.tx_head = conn.tx_next;
+    USTCP_FAULT_POINT();
     if (shard.tx_tail == &conn) shard.tx_tail = before;
     break;
   }
@@ -216,6 +224,7 @@ Instant NextDeadline(Context& ctx) noexcept {
 void OnDeadline(Context& ctx) noexcept {
   while (TimerNode* node = ctx.shard.timers.Expire(ctx.now)) {
     SlotHeader& owner = *node->owner;
+    USTCP_FAULT_POINT();
     if (owner.kind == SlotKind::kConnection) ctx.shard.in_update = static_cast<Connection*>(&owner);
     TcpOnTimer(ctx, owner);
     ctx.shard.in_update = nullptr;

@@ -3,9 +3,14 @@
 #include <cstdio>
 #include <cstdlib>
 
+#include "stack/base/fault.h"
+
 namespace ustcp {
 
 std::atomic<uint64_t> g_bug_count{0};
+#if defined(USTCP_ASSERTIONS)
+void (*g_fault_hook)() noexcept = nullptr;
+#endif
 
 void CheckFailed(const char* file, int line, const char* what) noexcept {
   std::fprintf(stderr, "ustcp: internal error: %s (%s:%d)\n", what, file, line);

@@ -39,6 +39,8 @@ void InitShard(Host& host, Shard& shard, uint16_t index, Instant now) {
   shard.tx_head = shard.tx_tail = nullptr;
   shard.ready_frames_head = shard.ready_frames_tail = nullptr;
   shard.in_update = nullptr;
+  shard.item_in_update = nullptr;
+  shard.in_close = nullptr;
   shard.random_state = host.secrets.tuple_hash ^ (uint64_t{index} << 32) ^ static_cast<uint64_t>(NanosOf(now));
   if (shard.random_state == 0) shard.random_state = 1;
   shard.lock.Init();

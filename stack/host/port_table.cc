@@ -1,6 +1,7 @@
 #include "stack/host/port_table.h"
 
 #include "stack/base/check.h"
+#include "stack/base/fault.h"
 
 namespace ustcp {
 namespace {
@@ -18,6 +19,29 @@ bool Overlap(const BindNode& a, const BindNode& b) {
 }
 
 }  // namespace
+
+PortTable::Guard::Guard(PortTable& table) noexcept : table_(table) {
+  if (table.lock_.Lock() != LockResult::kOwnerDied) return;
+  table.Repair();
+  table.lock_.MarkConsistent();
+}
+
+void PortTable::Repair() noexcept {
+  bool found = false;
+  for (BindNode* head : ports_) {
+    BindNode* before = nullptr;
+    for (BindNode* n = head; n != nullptr; before = n, n = n->next) {
+      n->prev = before;
+      n->linked = true;
+      if (n == unlinking_) found = true;
+    }
+  }
+  if (unlinking_ != nullptr && !found) {
+    unlinking_->next = unlinking_->prev = nullptr;
+    unlinking_->linked = false;
+  }
+  unlinking_ = nullptr;
+}
 
 void PortTable::Init() noexcept { lock_.Init(); }
 
@@ -40,22 +64,31 @@ void PortTable::Link(BindNode& node, uint16_t port) noexcept {
   node.port = port;
   node.prev = before;
   node.next = after;
+  USTCP_FAULT_POINT();
   if (before != nullptr) before->next = &node;
   else ports_[port] = &node;
+  USTCP_FAULT_POINT();
   if (after != nullptr) after->prev = &node;
+  USTCP_FAULT_POINT();
   node.linked = true;
 }
 
 void PortTable::Unlink(BindNode& node) noexcept {
+  unlinking_ = &node;
+  USTCP_FAULT_POINT();
   if (node.prev != nullptr) node.prev->next = node.next;
   else ports_[node.port] = node.next;
+  USTCP_FAULT_POINT();
   if (node.next != nullptr) node.next->prev = node.prev;
+  USTCP_FAULT_POINT();
   node.next = node.prev = nullptr;
   node.linked = false;
+  USTCP_FAULT_POINT();
+  unlinking_ = nullptr;
 }
 
 bool PortTable::Bind(BindNode& node) noexcept {
-  SimpleLock guard(lock_);
+  Guard guard(*this);
   if (Conflicts(node, node.port)) return false;
   node.explicitly_bound = node.port_given = true;
   Link(node, node.port);
@@ -63,7 +96,7 @@ bool PortTable::Bind(BindNode& node) noexcept {
 }
 
 bool PortTable::BindAny(BindNode& node, uint16_t first, uint16_t last, uint32_t random) noexcept {
-  SimpleLock guard(lock_);
+  Guard guard(*this);
   uint32_t count = uint32_t{last} - first + 1;
   for (uint32_t i = 0; i < count; ++i) {
     auto port = static_cast<uint16_t>(first + (random + i) % count);
@@ -76,17 +109,17 @@ bool PortTable::BindAny(BindNode& node, uint16_t first, uint16_t last, uint32_t 
 }
 
 void PortTable::Add(BindNode& node, uint16_t port) noexcept {
-  SimpleLock guard(lock_);
+  Guard guard(*this);
   if (!node.linked) Link(node, port);
 }
 
 void PortTable::Remove(BindNode& node) noexcept {
-  SimpleLock guard(lock_);
+  Guard guard(*this);
   if (node.linked) Unlink(node);
 }
 
 bool PortTable::SetListening(BindNode& node) noexcept {
-  SimpleLock guard(lock_);
+  Guard guard(*this);
   USTCP_DCHECK(node.linked);
   if (Conflicts(node, node.port)) return false;
   Unlink(node);
@@ -96,14 +129,14 @@ bool PortTable::SetListening(BindNode& node) noexcept {
 }
 
 bool PortTable::UsableForConnect(uint16_t port) noexcept {
-  SimpleLock guard(lock_);
+  Guard guard(*this);
   for (const BindNode* n = ports_[port]; n != nullptr; n = n->next)
     if (n->explicitly_bound) return false;
   return true;
 }
 
 SlotHeader* PortTable::FindListener(const Endpoint& local, uint32_t hash) noexcept {
-  SimpleLock guard(lock_);
+  Guard guard(*this);
   bool v4 = local.address.is_v4();
   int best_score = 0;
   uint32_t equals = 0;

@@ -29,6 +29,17 @@ struct BindNode {
 };
 
 class PortTable {
+  class Guard {
+   public:
+    explicit Guard(PortTable& table) noexcept;
+    ~Guard() { table_.lock_.Unlock(); }
+    Guard(const Guard&) = delete;
+    Guard& operator=(const Guard&) = delete;
+
+   private:
+    PortTable& table_;
+  };
+
  public:
   void Init() noexcept;
 
@@ -52,7 +63,7 @@ class PortTable {
   // Calls visit(BindNode&) for all nodes of a port, under the lock.
   template <typename Visit>
   void ForEach(uint16_t port, Visit&& visit) {
-    SimpleLock guard(lock_);
+    Guard guard(*this);
     for (BindNode* n = ports_[port]; n != nullptr; n = n->next) visit(*n);
   }
 
@@ -61,7 +72,11 @@ class PortTable {
   void Link(BindNode& node, uint16_t port) noexcept;
   void Unlink(BindNode& node) noexcept;
 
+  // After the death of a holder: the forward links are the truth, each update of them is one store.
+  void Repair() noexcept;
+
   RobustMutex lock_;
+  BindNode* unlinking_;   // node that is being taken out
   // Listening nodes come first: a busy server's port has thousands of others, and every SYN asks for the listener.
   BindNode* ports_[65536];
 };

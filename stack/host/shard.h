@@ -94,7 +94,10 @@ struct Shard {
   Connection* tx_tail;
   Buf* ready_frames_head;                 // whole frames ready to go: replies without a connection, ARP, ICMP
   Buf* ready_frames_tail;
-  Connection* in_update;                  // connection whose state is being changed: reset if the holder dies
+  // What the holder of the lock is in the middle of, for the repair when it dies there.
+  Connection* in_update;                  // connection whose state is being changed: reset
+  EpollItem* item_in_update;              // item that is being added to or taken from its lists: taken out
+  Socket* in_close;                       // socket taken off `closing`: closed
   Reassembly reassembly;
   IcmpLimiter icmp_limiter;
   Counters counters;

@@ -2,6 +2,8 @@
 
 #include <cstring>
 
+#include "stack/base/fault.h"
+
 namespace ustcp {
 
 // A holder that died between two stores leaves at worst a node that is linked but marked otherwise, which the repair of
@@ -9,10 +11,16 @@ namespace ustcp {
 class TupleTable::StripeGuard {
  public:
   StripeGuard(TupleTable& table, uint32_t hash) noexcept : stripe_(table.stripes_[hash % kStripes]) {
-    if (stripe_.lock.Lock() == LockResult::kOwnerDied) stripe_.lock.MarkConsistent();
+    if (stripe_.lock.Lock() == LockResult::kOwnerDied) {
+      // Odd only while it is held: readers would look again for ever.
+      if ((stripe_.version.load() & 1) != 0) stripe_.version.fetch_add(1);
+      stripe_.lock.MarkConsistent();
+    }
     stripe_.version.fetch_add(1);
+    USTCP_FAULT_POINT();
   }
   ~StripeGuard() {
+    USTCP_FAULT_POINT();
     stripe_.version.fetch_add(1);
     stripe_.lock.Unlock();
   }
@@ -72,7 +80,8 @@ bool TupleTable::Insert(TupleNode& node) noexcept {
   if (FindOnce(node.tuple, node.hash) != nullptr) return false;
   auto& bucket = buckets_[node.hash % kBuckets];
   node.hash_next.store(bucket.load(std::memory_order_relaxed), std::memory_order_relaxed);
-  node.hashed = true;
+  node.hashed = true;   // first: what is in a chain is marked so, and its slot is not given back before it is taken out
+  USTCP_FAULT_POINT();
   bucket.store(&node, std::memory_order_release);
   return true;
 }
@@ -82,6 +91,7 @@ void TupleTable::Unlink(TupleNode& node) noexcept {
   for (TupleNode* n = link->load(); n != nullptr; n = link->load()) {
     if (n == &node) {
       link->store(node.hash_next.load(), std::memory_order_release);
+      USTCP_FAULT_POINT();
       break;
     }
     link = &n->hash_next;
@@ -101,7 +111,9 @@ void TupleTable::Replace(TupleNode& old, TupleNode& node) noexcept {
   node.hash = old.hash;
   node.hash_next.store(bucket.load(std::memory_order_relaxed), std::memory_order_relaxed);
   node.hashed = true;
+  USTCP_FAULT_POINT();
   bucket.store(&node, std::memory_order_release);
+  USTCP_FAULT_POINT();
   Unlink(old);
 }
 

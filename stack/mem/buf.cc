@@ -3,6 +3,7 @@
 #include <new>
 
 #include "stack/base/check.h"
+#include "stack/base/fault.h"
 
 namespace ustcp {
 
@@ -47,7 +48,9 @@ Buf* BufPool::Take(BufClass c) noexcept {
   if (free_[i] == nullptr && !Grow(c)) return nullptr;
   Buf* b = free_[i];
   free_[i] = b->next;
+  USTCP_FAULT_POINT();
   b->kind = SlotKind::kBuf;
+  USTCP_FAULT_POINT();
   b->flags = 0;
   b->pool = owner_;
   b->offset = 0;
@@ -61,7 +64,9 @@ void BufPool::Give(Buf* b) noexcept {
   USTCP_DCHECK(b->kind == SlotKind::kBuf);
   auto i = static_cast<size_t>(b->buf_class);
   b->pool = owner_;
+  USTCP_FAULT_POINT();
   b->kind = SlotKind::kFree;
+  USTCP_FAULT_POINT();
   b->next = free_[i];
   free_[i] = b;
   bytes_taken_ -= kBufBytes[i];

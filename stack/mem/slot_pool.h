@@ -10,6 +10,7 @@
 #include <type_traits>
 
 #include "stack/base/check.h"
+#include "stack/base/fault.h"
 #include "stack/mem/arena.h"
 
 namespace ustcp {
@@ -40,17 +41,22 @@ class SlotPool {
     FreeSlot* slot = free_;
     free_ = slot->next;
     uint32_t generation = slot->header.generation + 1;
+    USTCP_FAULT_POINT();
     T* object = new (slot) T();
     object->generation = generation;
     object->shard = static_cast<uint16_t>(owner_);
+    USTCP_FAULT_POINT();
     object->kind = T::kSlotKind;
+    USTCP_FAULT_POINT();
     ++live_;
     return object;
   }
 
   void Give(T* object) noexcept {
     USTCP_DCHECK(object->kind == T::kSlotKind);
+    USTCP_FAULT_POINT();
     object->kind = SlotKind::kFree;
+    USTCP_FAULT_POINT();
     auto* slot = reinterpret_cast<FreeSlot*>(object);
     slot->next = free_;
     free_ = slot;

@@ -1,4 +1,5 @@
 // What TCP tells the socket layer (declared in stack/tcp/tcp.h).
+#include "stack/base/fault.h"
 #include "stack/host/host.h"
 #include "stack/socket/socket_internal.h"
 #include "stack/tcp/tcp.h"
@@ -15,7 +16,7 @@ void StoreLevel(Socket& s, const Connection* conn) noexcept {
 }
 
 Socket* SocketForAccepted(Context& ctx, Listener& listener, Connection& conn) noexcept {
-  SimpleLock guard(listener.lock);
+  ListenerLock guard(listener);
   Socket* parent = listener.socket;
   if (parent == nullptr) return nullptr;
   if (listener.accept_queue_full()) {
@@ -28,6 +29,8 @@ Socket* SocketForAccepted(Context& ctx, Listener& listener, Connection& conn) no
     ctx.counters().Add(Counter::kTcpExtListenDrops);
     return nullptr;
   }
+  s->parent = &listener;   // first: who waits nowhere in its parent's queue is nobody's
+  USTCP_FAULT_POINT();
   s->refs.store(1);   // the queue's, handed to whoever accepts
   s->family = parent->family;
   s->state = SocketState::kConnected;
@@ -39,14 +42,18 @@ Socket* SocketForAccepted(Context& ctx, Listener& listener, Connection& conn) no
   s->local = conn.tuple.local;
   s->peer = conn.tuple.peer;
   s->conn = &conn;
-  s->parent = &listener;
+  USTCP_FAULT_POINT();
   conn.socket = s;
+  USTCP_FAULT_POINT();
   StoreLevel(*s, &conn);
   Listener::Queue& queue = listener.queues[ctx.shard.index];
   if (queue.tail != nullptr) queue.tail->accept_next = s;
   else queue.head = s;
+  USTCP_FAULT_POINT();
   queue.tail = s;
+  USTCP_FAULT_POINT();
   listener.accept_count.fetch_add(1);
+  USTCP_FAULT_POINT();
   parent->ready.store(EPOLLIN | EPOLLRDNORM);
   Notify(ctx, *parent, EPOLLIN | EPOLLRDNORM);
   return s;
@@ -72,7 +79,9 @@ void SocketDetach(Context& ctx, Connection& conn) noexcept {
   Socket* s = conn.socket;
   if (s == nullptr) return;
   conn.socket = nullptr;
+  USTCP_FAULT_POINT();
   s->conn = nullptr;
+  USTCP_FAULT_POINT();
   s->state = SocketState::kDisconnected;
   StoreLevel(*s, nullptr);
   Notify(ctx, *s, s->ready.load());

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "stack/base/fault.h"
 #include "stack/host/host.h"
 #include "stack/socket/socket_internal.h"
 #include "stack/socket/socket_ops.h"
@@ -56,46 +57,57 @@ void DropUnaccepted(Context& ctx, Socket& s) {
   if (s.refs.fetch_sub(1) == 1) FinishClose(ctx, s);
 }
 
-// The listening socket stops: its queue is emptied, everything in it is reset, the port is free.
-void CloseListener(Context& ctx, Socket& s) {
-  Listener& listener = *s.listener;
-  ctx.host.ports.Remove(s.bind);
-  s.bind.listening = false;
-  Socket* own = nullptr;
-  {
-    SimpleLock guard(listener.lock);
-    listener.socket = nullptr;
-    for (int i = 0; i < kMaxShards; ++i) {
-      Socket* queued = listener.queues[i].head;
-      listener.queues[i] = {};
-      if (i == ctx.shard.index) {
-        own = queued;
-        continue;
-      }
-      // Another shard's sockets are closed by whoever drives that shard next.
-      while (queued != nullptr) {
-        Socket* next = queued->accept_next;
-        queued->parent = nullptr;
-        ResetOnClose(*queued);
-        if (queued->refs.fetch_sub(1) == 1) HandOverForClose(ctx, *queued);
-        queued = next;
-      }
-    }
-    listener.accept_count.store(0);
-    s.ready.store(0);
-  }
-  while (own != nullptr) {
-    Socket* next = own->accept_next;
-    own->accept_next = nullptr;
-    own->parent = nullptr;
-    DropUnaccepted(ctx, *own);
-    own = next;
-  }
-  s.listener = nullptr;
-  ctx.shard.listeners.Give(&listener);
+// Takes the first socket of a queue that is not empty. The caller holds the listener's lock, and says by clearing
+// `in_transit` that the socket has a new home.
+Socket* PopAccepted(Listener& listener, Listener::Queue& queue) {
+  Socket* s = queue.head;
+  listener.in_transit = s;
+  USTCP_FAULT_POINT();
+  queue.head = s->accept_next;
+  USTCP_FAULT_POINT();
+  if (queue.head == nullptr) queue.tail = nullptr;
+  s->accept_next = nullptr;
+  s->parent = nullptr;
+  return s;
 }
 
 }  // namespace
+
+void CloseListener(Context& ctx, Socket& s) noexcept {
+  Listener& listener = *s.listener;
+  ctx.host.ports.Remove(s.bind);
+  USTCP_FAULT_POINT();
+  s.bind.listening = false;
+  Listener::Queue& own = listener.queues[ctx.shard.index];
+  {
+    ListenerLock guard(listener);
+    listener.socket = nullptr;
+    for (Listener::Queue& queue : listener.queues) {
+      // Another shard's sockets are closed by whoever drives that shard next.
+      while (&queue != &own && queue.head != nullptr) {
+        Socket* queued = PopAccepted(listener, queue);
+        ResetOnClose(*queued);
+        listener.in_transit = nullptr;
+        if (queued->refs.fetch_sub(1) == 1) HandOverForClose(ctx, *queued);
+      }
+    }
+    s.ready.store(0);
+  }
+  while (own.head != nullptr) {
+    {
+      ListenerLock guard(listener);
+      ctx.shard.in_close = PopAccepted(listener, own);
+      listener.in_transit = nullptr;
+    }
+    USTCP_FAULT_POINT();
+    DropUnaccepted(ctx, *ctx.shard.in_close);
+    ctx.shard.in_close = nullptr;
+  }
+  listener.accept_count.store(0);
+  USTCP_FAULT_POINT();
+  s.listener = nullptr;
+  ctx.shard.listeners.Give(&listener);
+}
 
 void HandOverForClose(Context& ctx, Socket& s) noexcept {
   Shard& shard = ctx.host.shard(s);
@@ -116,11 +128,12 @@ Result<Socket*> OpenSocket(Context& ctx, uint16_t family, uint32_t status_flags,
   s->status_flags.store(status_flags);
   s->uid = uid;
   s->owner_pid = pid;
-  s->inode = ctx.host.next_inode.fetch_add(1);
   s->options.v6only = family == AF_INET6 && ctx.sysctls().bindv6only != 0;
   s->options.congestion = static_cast<CcKind>(ctx.sysctls().tcp_congestion_control);
   s->local.address = family == AF_INET ? IpAddress::AnyV4() : IpAddress::AnyV6();
   s->ready.store(kClosedLevel);
+  USTCP_FAULT_POINT();
+  s->inode = ctx.host.next_inode.fetch_add(1);   // last: who has none was never handed out
   return s;
 }
 
@@ -191,7 +204,7 @@ Error ListenSocket(Context& ctx, Socket& s, int backlog) noexcept {
   auto somaxconn = static_cast<uint32_t>(ctx.sysctls().somaxconn);
   uint32_t limit = std::min(static_cast<uint32_t>(backlog), somaxconn);
   if (s.state == SocketState::kListening) {
-    SimpleLock guard(s.listener->lock);
+    ListenerLock guard(*s.listener);
     s.listener->backlog = limit;
     return kOk;
   }
@@ -204,8 +217,11 @@ Error ListenSocket(Context& ctx, Socket& s, int backlog) noexcept {
   listener->socket = &s;
   listener->local = s.local;
   listener->backlog = limit;
+  USTCP_FAULT_POINT();
   s.listener = listener;
+  USTCP_FAULT_POINT();
   s.state = SocketState::kListening;
+  USTCP_FAULT_POINT();
   s.ready.store(0);
   s.bind.reuse = s.options.reuse_addr;
   s.bind.reuseport = s.options.reuse_port;
@@ -277,8 +293,9 @@ Error StartConnect(Context& ctx, Socket& s, const Endpoint& peer) {
   return Error{EINPROGRESS};
 }
 
-// A connect() that failed leaves the socket as it was before, ready for another one.
-void BackToFresh(Context& ctx, Socket& s) {
+}  // namespace
+
+void BackToFresh(Context& ctx, Socket& s) noexcept {
   if (s.conn != nullptr) {
     Connection* conn = s.conn;
     TcpDisconnect(ctx, *conn);
@@ -295,8 +312,6 @@ void BackToFresh(Context& ctx, Socket& s) {
   }
   StoreLevel(s, nullptr);
 }
-
-}  // namespace
 
 Error ConnectSocket(Context& ctx, Socket& s, const Endpoint& peer) noexcept {
   switch (s.state) {
@@ -351,18 +366,17 @@ Result<Socket*> AcceptSocket(Host& host, Socket& listening, uint16_t prefer_shar
   (void)host;
   Listener* listener = listening.listener;
   if (listening.state != SocketState::kListening || listener == nullptr) return Error{EINVAL};
-  SimpleLock guard(listener->lock);
+  ListenerLock guard(*listener);
   if (listener->socket != &listening) return Error{EINVAL};
   if (listener->accept_count.load() == 0) return Error{EAGAIN};
   Listener::Queue* queue = prefer_shard < kMaxShards ? &listener->queues[prefer_shard] : &listener->queues[0];
   for (int i = 0; queue->head == nullptr && i < kMaxShards; ++i) queue = &listener->queues[i];
-  Socket* s = queue->head;
-  if (s == nullptr) return Error{EAGAIN};
-  queue->head = s->accept_next;
-  if (queue->head == nullptr) queue->tail = nullptr;
-  s->accept_next = nullptr;
-  s->parent = nullptr;
+  if (queue->head == nullptr) return Error{EAGAIN};
+  Socket* s = PopAccepted(*listener, *queue);
+  USTCP_FAULT_POINT();
   if (listener->accept_count.fetch_sub(1) == 1) listening.ready.store(0);
+  USTCP_FAULT_POINT();
+  listener->in_transit = nullptr;
   return s;
 }
 
@@ -381,8 +395,12 @@ void FinishClose(Context& ctx, Socket& s) noexcept {
   if (s.listener != nullptr) CloseListener(ctx, s);
   if (s.conn != nullptr) {
     Connection* conn = s.conn;
+    ctx.shard.in_update = conn;
+    USTCP_FAULT_POINT();
     s.conn = nullptr;
+    USTCP_FAULT_POINT();
     TcpClose(ctx, *conn);
+    ctx.shard.in_update = nullptr;
   }
   Unbind(ctx.host, s);
   ctx.shard.sockets.Give(&s);
@@ -402,7 +420,7 @@ void ReleaseEpollSet(Host& host, EpollSet& set, Instant now) noexcept {
   for (;;) {
     EpollItem* item;
     {
-      SimpleLock guard(set.lock);
+      EpollSetLock guard(set);
       item = set.items;
     }
     if (item == nullptr) break;

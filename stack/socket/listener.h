@@ -33,9 +33,22 @@ struct Listener : SlotHeader {
     Socket* tail = nullptr;
   };
   Queue queues[kMaxShards];
+  Socket* in_transit = nullptr;              // being taken from its queue: put back when the taker dies
 
   // Linux: the queue is full when it holds more than backlog.
   bool accept_queue_full() const { return accept_count.load(std::memory_order_relaxed) > backlog; }
+};
+
+// Holds a listener's lock. When the previous holder died, what depends on the queues' links is made anew from them.
+class ListenerLock {
+ public:
+  explicit ListenerLock(Listener& listener) noexcept;
+  ~ListenerLock() { listener_.lock.Unlock(); }
+  ListenerLock(const ListenerLock&) = delete;
+  ListenerLock& operator=(const ListenerLock&) = delete;
+
+ private:
+  Listener& listener_;
 };
 
 }  // namespace ustcp

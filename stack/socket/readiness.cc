@@ -2,7 +2,9 @@
 
 #include <cerrno>
 
+#include "stack/base/fault.h"
 #include "stack/host/host.h"
+#include "stack/socket/socket_internal.h"
 
 namespace ustcp {
 namespace {
@@ -15,18 +17,17 @@ WatchNode* FirstWatcher(const Socket& s) { return __atomic_load_n(&s.watchers, _
 
 void LinkWatcher(Socket& s, WatchNode& node) {
   node.socket = &s;
-  node.watch_prev = nullptr;
   node.watch_next = s.watchers;
-  if (node.watch_next != nullptr) node.watch_next->watch_prev = &node;
+  USTCP_FAULT_POINT();
   __atomic_store_n(&s.watchers, &node, __ATOMIC_SEQ_CST);
 }
 
 void UnlinkWatcher(WatchNode& node) {
-  Socket& s = *node.socket;
-  if (node.watch_prev != nullptr) node.watch_prev->watch_next = node.watch_next;
-  else s.watchers = node.watch_next;
-  if (node.watch_next != nullptr) node.watch_next->watch_prev = node.watch_prev;
-  node.watch_next = node.watch_prev = nullptr;
+  WatchNode** link = &node.socket->watchers;
+  while (*link != nullptr && *link != &node) link = &(*link)->watch_next;
+  if (*link == &node) __atomic_store_n(link, node.watch_next, __ATOMIC_SEQ_CST);
+  USTCP_FAULT_POINT();
+  node.watch_next = nullptr;
   node.socket = nullptr;
 }
 
@@ -37,15 +38,19 @@ void Signal(Context& ctx, Waiter& waiter) {
 void PushReady(EpollSet& set, EpollItem& item) {
   item.queued = true;
   item.ready_next = nullptr;
+  USTCP_FAULT_POINT();
   if (set.ready_tail != nullptr) set.ready_tail->ready_next = &item;
   else set.ready_head = &item;
+  USTCP_FAULT_POINT();
   set.ready_tail = &item;
+  USTCP_FAULT_POINT();
   set.ready_count.fetch_add(1);
 }
 
 EpollItem* PopReady(EpollSet& set) {
   EpollItem* item = set.ready_head;
   set.ready_head = item->ready_next;
+  USTCP_FAULT_POINT();
   if (set.ready_head == nullptr) set.ready_tail = nullptr;
   item->queued = false;
   item->ready_next = nullptr;
@@ -70,12 +75,13 @@ void RemoveFromReady(EpollSet& set, EpollItem& item) {
 // Queues an item and signals one thread of the set. Returns true when a thread was there to take it.
 bool FireItem(Context& ctx, EpollItem& item) {
   EpollSet& set = *item.set;
-  SimpleLock guard(set.lock);
+  EpollSetLock guard(set);
   if (item.disabled) return false;
   if (!item.queued) PushReady(set, item);
   if (set.sleeper_count == 0) return false;
   Waiter* waiter = set.sleepers[0];
   --set.sleeper_count;
+  USTCP_FAULT_POINT();
   for (uint32_t i = 0; i < set.sleeper_count; ++i) set.sleepers[i] = set.sleepers[i + 1];
   Signal(ctx, *waiter);
   return true;
@@ -100,19 +106,83 @@ EpollItem* FindItem(Socket& socket, const EpollSet& set, int fd) {
 // Caller holds the watch stripe of the item's socket and the shard lock.
 void FreeItem(Context& ctx, EpollItem& item) {
   EpollSet& set = *item.set;
+  ctx.shard.item_in_update = &item;
+  USTCP_FAULT_POINT();
   {
-    SimpleLock guard(set.lock);
+    EpollSetLock guard(set);
     RemoveFromReady(set, item);
+    USTCP_FAULT_POINT();
     if (item.item_prev != nullptr) item.item_prev->item_next = item.item_next;
     else set.items = item.item_next;
+    USTCP_FAULT_POINT();
     if (item.item_next != nullptr) item.item_next->item_prev = item.item_prev;
     --set.item_count;
   }
+  USTCP_FAULT_POINT();
   UnlinkWatcher(item);
   ctx.shard.epoll_items.Give(&item);
+  ctx.shard.item_in_update = nullptr;
+}
+
+// What hangs on the links between an epoll set's items. Whatever may be ready is queued: collecting looks again.
+void RepairEpollSet(EpollSet& set) {
+  EpollItem* before = nullptr;
+  set.item_count = 0;
+  set.ready_head = set.ready_tail = nullptr;
+  uint32_t ready = 0;
+  for (EpollItem* item = set.items; item != nullptr; before = item, item = item->item_next) {
+    item->item_prev = before;
+    ++set.item_count;
+    item->ready_next = nullptr;
+    item->queued = !item->disabled && item->socket != nullptr;
+    if (!item->queued) continue;
+    if (set.ready_tail != nullptr) set.ready_tail->ready_next = item;
+    else set.ready_head = item;
+    set.ready_tail = item;
+    ++ready;
+  }
+  set.ready_count.store(ready);
+  // Who was taken off the list of sleepers may not have been signalled: everybody looks for himself.
+  for (Waiter*& waiter : set.sleepers) {
+    if (waiter != nullptr && waiter->kind == SlotKind::kWaiter && waiter->Signal()) FutexWake(waiter->word);
+    waiter = nullptr;
+  }
+  set.sleeper_count = 0;
 }
 
 }  // namespace
+
+EpollSetLock::EpollSetLock(EpollSet& set) noexcept : set_(set) {
+  if (set.lock.Lock() != LockResult::kOwnerDied) return;
+  RepairEpollSet(set);
+  set.lock.MarkConsistent();
+}
+
+void RepairEpollItems(Context& ctx) noexcept {
+  EpollItem* item = ctx.shard.item_in_update;
+  ctx.shard.item_in_update = nullptr;
+  ctx.shard.epoll_items.ForEachLive([&](EpollItem& fresh) {
+    if (fresh.set == nullptr && &fresh != item) ctx.shard.epoll_items.Give(&fresh);
+  });
+  if (item == nullptr || item->kind != SlotKind::kEpollItem) return;
+  if (EpollSet* set = item->set; set != nullptr && set->kind == SlotKind::kEpollSet) {
+    EpollSetLock guard(*set);
+    RepairEpollSet(*set);
+    EpollItem** link = &set->items;
+    while (*link != nullptr && *link != item) link = &(*link)->item_next;
+    if (*link == item) {
+      RemoveFromReady(*set, *item);
+      *link = item->item_next;
+      if (item->item_next != nullptr) item->item_next->item_prev = item->item_prev;
+      --set->item_count;
+    }
+  }
+  if (Socket* socket = item->socket; socket != nullptr) {
+    SimpleLock guard(ctx.host.watch_stripe(socket));
+    UnlinkWatcher(*item);
+  }
+  ctx.shard.epoll_items.Give(item);
+}
 
 void Notify(Context& ctx, Socket& socket, uint32_t events) noexcept {
   if (events == 0 || FirstWatcher(socket) == nullptr) return;
@@ -162,6 +232,8 @@ int EpollAdd(Context& ctx, EpollSet& set, Socket& socket, int fd, const epoll_ev
   if (FindItem(socket, set, fd) != nullptr) return EEXIST;
   EpollItem* item = ctx.shard.epoll_items.Take();
   if (item == nullptr) return ENOMEM;
+  ctx.shard.item_in_update = item;
+  USTCP_FAULT_POINT();
   item->watch_kind = WatchNode::kEpollItem;
   item->set = &set;
   item->fd = fd;
@@ -171,13 +243,17 @@ int EpollAdd(Context& ctx, EpollSet& set, Socket& socket, int fd, const epoll_ev
   item->process = set.process;
   item->data = event.data.u64;
   {
-    SimpleLock set_guard(set.lock);
+    EpollSetLock set_guard(set);
     item->item_next = set.items;
     if (set.items != nullptr) set.items->item_prev = item;
+    USTCP_FAULT_POINT();
     set.items = item;
+    USTCP_FAULT_POINT();
     ++set.item_count;
   }
+  USTCP_FAULT_POINT();
   LinkWatcher(socket, *item);
+  ctx.shard.item_in_update = nullptr;
   if (Listener* listener = socket.listener; listener != nullptr) NoteAcceptor(ctx.host, *listener, set.process);
   if ((socket.ready.load() & (item->events | kAlways)) != 0) FireItem(ctx, *item);
   return 0;
@@ -189,7 +265,7 @@ int EpollModify(Context& ctx, EpollSet& set, Socket& socket, int fd, const epoll
   if (item == nullptr) return ENOENT;
   if (item->exclusive || (event.events & EPOLLEXCLUSIVE) != 0) return EINVAL;
   {
-    SimpleLock set_guard(set.lock);
+    EpollSetLock set_guard(set);
     item->events = event.events & ~kModeFlags;
     item->flags = event.events & kModeFlags;
     item->data = event.data.u64;
@@ -228,7 +304,7 @@ bool EpollDropItem(Context& ctx, EpollSet& set, EpollItem& item) noexcept {
 
 int EpollCollect(EpollSet& set, epoll_event* events, int max) noexcept {
   if (set.ready_count.load() == 0 || max <= 0) return 0;
-  SimpleLock guard(set.lock);
+  EpollSetLock guard(set);
   int count = 0;
   // Each item that is queued now is looked at once; level-triggered ones go back to the tail.
   for (uint32_t left = set.ready_count.load(); left > 0 && count < max; --left) {
@@ -246,7 +322,7 @@ int EpollCollect(EpollSet& set, epoll_event* events, int max) noexcept {
 }
 
 bool EpollSleep(EpollSet& set, Waiter& waiter) noexcept {
-  SimpleLock guard(set.lock);
+  EpollSetLock guard(set);
   for (uint32_t i = 0; i < set.sleeper_count; ++i)
     if (set.sleepers[i] == &waiter) return true;
   if (set.sleeper_count == EpollSet::kMaxSleepers) return false;
@@ -255,7 +331,7 @@ bool EpollSleep(EpollSet& set, Waiter& waiter) noexcept {
 }
 
 void EpollWake(EpollSet& set, Waiter& waiter) noexcept {
-  SimpleLock guard(set.lock);
+  EpollSetLock guard(set);
   for (uint32_t i = 0; i < set.sleeper_count; ++i) {
     if (set.sleepers[i] != &waiter) continue;
     --set.sleeper_count;

@@ -31,8 +31,7 @@ struct WatchNode : SlotHeader {
   uint16_t process = 0;
   uint32_t events = 0;            // EPOLL bits that concern this watcher; ERR and HUP always do
   Socket* socket = nullptr;
-  WatchNode* watch_next = nullptr;
-  WatchNode* watch_prev = nullptr;
+  WatchNode* watch_next = nullptr;   // one way only: adding and removing are one store each
 };
 
 // A thread sleeping for one socket.
@@ -56,6 +55,7 @@ struct EpollItem : WatchNode {
   EpollItem* item_prev = nullptr;
 };
 
+// The lists of a set are made anew from `item_next` when a holder of its lock died.
 struct EpollSet : SlotHeader {
   static constexpr SlotKind kSlotKind = SlotKind::kEpollSet;
   RobustMutex lock;                      // guards everything below
@@ -70,6 +70,17 @@ struct EpollSet : SlotHeader {
   uint32_t sleeper_count = 0;
   Waiter* sleepers[kMaxSleepers] = {};   // threads in epoll_wait on this set, longest sleeper first
   uint16_t process = 0;                  // creator
+};
+
+class EpollSetLock {
+ public:
+  explicit EpollSetLock(EpollSet& set) noexcept;
+  ~EpollSetLock() { set_.lock.Unlock(); }
+  EpollSetLock(const EpollSetLock&) = delete;
+  EpollSetLock& operator=(const EpollSetLock&) = delete;
+
+ private:
+  EpollSet& set_;
 };
 
 // Tells the watchers of a socket that `events` (EPOLL bits) happened. The level must have been stored before.

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "stack/base/fault.h"
 #include "stack/host/host.h"
 #include "stack/tcp/input.h"
 #include "stack/tcp/isn.h"
@@ -30,9 +31,12 @@ bool NeedsReset(TcpState s) {
 // The socket lets go: from here on the connection lives by its timers.
 void BecomeOrphan(Context& ctx, Connection& conn) {
   conn.linger2_s = conn.socket->options.linger2_s;
+  USTCP_FAULT_POINT();
   conn.socket = nullptr;
+  USTCP_FAULT_POINT();
   conn.shut_rd = true;
   conn.orphan = true;
+  USTCP_FAULT_POINT();
   ctx.host.orphan_count.fetch_add(1);
 }
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "stack/base/fault.h"
 #include "stack/host/host.h"
 #include "stack/tcp/input.h"
 #include "stack/tcp/isn.h"
@@ -34,7 +35,7 @@ const SocketOptions& OptionsOf(const Socket& s) { return s.options; }
 // The socket of a listener that is still the one meant; null: it was closed.
 Socket* LiveSocket(Listener& listener, uint32_t generation) {
   if (listener.kind != SlotKind::kListener || listener.generation != generation) return nullptr;
-  SimpleLock guard(listener.lock);
+  ListenerLock guard(listener);
   return listener.generation == generation ? listener.socket : nullptr;
 }
 
@@ -47,8 +48,11 @@ void LeaveSynQueue(HalfOpen& half) {
 
 void FreeHalfOpen(Context& ctx, HalfOpen& half) {
   ctx.shard.timers.Cancel(half.timer);
+  USTCP_FAULT_POINT();
   ctx.host.tuples.Remove(half);
+  USTCP_FAULT_POINT();
   LeaveSynQueue(half);
+  USTCP_FAULT_POINT();
   ctx.shard.half_opens.Give(&half);
 }
 
@@ -170,8 +174,10 @@ void OnSyn(Context& ctx, Listener& listener, Segment& seg, const Tuple& tuple, c
     return;
   }
   half->young = true;
+  USTCP_FAULT_POINT();
   listener.half_open_count.fetch_add(1);
   listener.half_open_young.fetch_add(1);
+  USTCP_FAULT_POINT();
   half->syn_ack_sent = ctx.now;
   SendSynAck(ctx, *half);
   ArmSynAckTimer(ctx, *half);
@@ -227,9 +233,12 @@ Connection* Promote(Context& ctx, HalfOpen& half) {
     ctx.counters().Add(Counter::kTcpExtListenDrops);
     return nullptr;
   }
+  ctx.shard.in_update = conn;
+  USTCP_FAULT_POINT();
   InitChild(ctx, half, *conn, *parent);
   SetState(ctx, *conn, TcpState::kSynRecv);
   if (SocketForAccepted(ctx, listener, *conn) == nullptr) {
+    ctx.shard.in_update = nullptr;
     ctx.shard.connections.Give(conn);
     return nullptr;
   }
@@ -259,7 +268,7 @@ Listener* LookUpListener(Context& ctx, const Tuple& tuple, uint32_t hash) noexce
   if (owner == nullptr || owner->kind != SlotKind::kSocket) return nullptr;
   Listener* listener = static_cast<Socket*>(owner)->listener;
   if (listener == nullptr || listener->kind != SlotKind::kListener) return nullptr;
-  SimpleLock guard(listener->lock);
+  ListenerLock guard(*listener);
   return listener->socket == owner ? listener : nullptr;
 }
 
@@ -332,6 +341,7 @@ void OnHalfOpenSegment(Context& ctx, HalfOpen& half, Segment& seg) noexcept {
   int64_t rtt_us = half.retransmits == 0 ? ToMicros(ctx.now - half.syn_ack_sent) : -1;
   FreeHalfOpen(ctx, half);
   EstablishPassive(ctx, *conn, seg, rtt_us);
+  ctx.shard.in_update = nullptr;
 }
 
 void OnHalfOpenTimer(Context& ctx, HalfOpen& half) noexcept {

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "stack/base/fault.h"
 #include "stack/host/host.h"
 #include "stack/tcp/segment.h"
 #include "stack/tcp/window.h"
@@ -68,6 +69,7 @@ void AppendInOrder(Connection& conn, Buf* b) {
   b->next = nullptr;
   if (conn.rcv_tail != nullptr) conn.rcv_tail->next = b;
   else conn.rcv_head = b;
+  USTCP_FAULT_POINT();
   conn.rcv_tail = b;
 }
 
@@ -107,6 +109,7 @@ bool QueueInOrder(Context& ctx, Connection& conn, const Segment& seg) noexcept {
     conn.rcv_memory += static_cast<uint32_t>(b->tag);
     AppendInOrder(conn, b);
   }
+  USTCP_FAULT_POINT();
   conn.rcv_nxt += length;
   conn.bytes_received += length;
   return true;
@@ -209,6 +212,7 @@ bool QueueOutOfOrder(Context& ctx, Connection& conn, const Segment& seg) noexcep
     b->next = after;
     if (before != nullptr) before->next = b;
     else conn.ofo_head = b;
+    USTCP_FAULT_POINT();
     if (after == nullptr) conn.ofo_tail = b;
   }
   if (conn.snd.sack_ok) AddSackBlock(conn, whole);
@@ -220,6 +224,7 @@ bool DrainOutOfOrder(Context& ctx, Connection& conn) noexcept {
   while (Buf* b = conn.ofo_head) {
     if (Seq(b->seq).After(conn.rcv_nxt)) break;
     conn.ofo_head = b->next;
+    USTCP_FAULT_POINT();
     if (conn.ofo_head == nullptr) conn.ofo_tail = nullptr;
     Seq end = Seq(b->seq) + b->length;
     bool fin_follows = (b->flags & kFinFollows) != 0;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "stack/base/fault.h"
 #include "stack/host/host.h"
 #include "stack/tcp/recovery/env.h"
 
@@ -69,12 +70,15 @@ size_t AppendToSendQueue(Context& ctx, Connection& conn, const iovec* iov, int i
       fresh->seq = conn.snd.write_end.raw();
       if (tail != nullptr) tail->next = fresh;
       else conn.send_head = fresh;
+      USTCP_FAULT_POINT();
       conn.send_tail = tail = fresh;
+      USTCP_FAULT_POINT();
       conn.send_memory += static_cast<uint32_t>(kBufBytes[static_cast<size_t>(fresh->buf_class)]);
     }
     size_t n = std::min(limit - done, tail->tailroom());
     reader.CopyTo(tail->end(), n);
     tail->length += static_cast<uint32_t>(n);
+    USTCP_FAULT_POINT();
     conn.snd.write_end += static_cast<uint32_t>(n);
     done += n;
   }
@@ -110,6 +114,7 @@ void TrimSendQueue(Context& ctx, Connection& conn) noexcept {
       break;
     }
     conn.send_head = b->next;
+    USTCP_FAULT_POINT();
     if (conn.send_head == nullptr) conn.send_tail = nullptr;
     if (conn.send_cursor == b) conn.send_cursor = nullptr;
     conn.send_memory -= static_cast<uint32_t>(kBufBytes[static_cast<size_t>(b->buf_class)]);
@@ -119,7 +124,9 @@ void TrimSendQueue(Context& ctx, Connection& conn) noexcept {
 
 void ReleaseSendQueue(Context& ctx, Connection& conn) noexcept {
   ReleaseSender(EnvOf(ctx), conn.snd);
+  USTCP_FAULT_POINT();
   ctx.shard.bufs.GiveChain(conn.send_head);
+  USTCP_FAULT_POINT();
   conn.send_head = conn.send_tail = conn.send_cursor = nullptr;
   conn.send_memory = 0;
 }

@@ -1,6 +1,7 @@
 #include "stack/tcp/state.h"
 
 #include "stack/base/check.h"
+#include "stack/base/fault.h"
 #include "stack/host/host.h"
 #include "stack/tcp/send_queue.h"
 #include "stack/tcp/timers.h"
@@ -34,8 +35,11 @@ void ReleaseResources(Context& ctx, Connection& conn) {
   conn.delack_deadline = conn.slow_deadline = kNever;
   conn.slow_timer = SlowTimer::kNone;
   UnscheduleOutput(ctx, conn);
+  USTCP_FAULT_POINT();
   ctx.host.tuples.Remove(conn);
+  USTCP_FAULT_POINT();
   ctx.host.ports.Remove(conn.bind);
+  USTCP_FAULT_POINT();
   ReleaseSendQueue(ctx, conn);
 }
 
@@ -58,7 +62,9 @@ void SetState(Context& ctx, Connection& conn, TcpState to) noexcept {
   }
   if (CountsAsEstablished(from) && !CountsAsEstablished(to)) ctx.counters().Subtract(Counter::kTcpCurrEstab);
   if (to == TcpState::kCloseWait && from != TcpState::kEstablished) ctx.counters().Add(Counter::kTcpCurrEstab);
+  USTCP_FAULT_POINT();
   conn.state = to;
+  USTCP_FAULT_POINT();
 }
 
 void FinishConnection(Context& ctx, Connection& conn) noexcept {
@@ -90,6 +96,8 @@ void FailConnection(Context& ctx, Connection& conn, int error) noexcept {
 void FreeConnection(Context& ctx, Connection& conn) noexcept {
   ReleaseResources(ctx, conn);
   if (conn.orphan) ctx.host.orphan_count.fetch_sub(1);
+  conn.orphan = false;
+  USTCP_FAULT_POINT();
   ctx.shard.bufs.GiveChain(conn.rcv_head);
   ctx.shard.bufs.GiveChain(conn.ofo_head);
   ctx.shard.connections.Give(&conn);

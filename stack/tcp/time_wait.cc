@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "stack/base/fault.h"
 #include "stack/host/host.h"
 #include "stack/tcp/isn.h"
 #include "stack/tcp/paws.h"
@@ -106,9 +107,13 @@ void EnterTimeWait(Context& ctx, Connection& conn, TcpState substate, Duration w
     tw->bind.linked = false;
     tw->bind.owner = tw;
     uint16_t port = conn.bind.port;
+    USTCP_FAULT_POINT();
     ctx.host.ports.Remove(conn.bind);
+    USTCP_FAULT_POINT();
     ctx.host.ports.Add(tw->bind, port);
+    USTCP_FAULT_POINT();
     ctx.host.tuples.Replace(conn, *tw);
+    USTCP_FAULT_POINT();
     Duration rto = conn.snd.rtt.rto;
     wait = substate == TcpState::kTimeWait ? TimeWaitLength(ctx) : std::max<Duration>(wait, rto * 4 - rto / 2);
     Arm(ctx, *tw, wait);
@@ -119,8 +124,11 @@ void EnterTimeWait(Context& ctx, Connection& conn, TcpState substate, Duration w
 
 void RemoveTimeWait(Context& ctx, TimeWait& tw) noexcept {
   ctx.shard.timers.Cancel(tw.timer);
+  USTCP_FAULT_POINT();
   ctx.host.tuples.Remove(tw);
+  USTCP_FAULT_POINT();
   ctx.host.ports.Remove(tw.bind);
+  USTCP_FAULT_POINT();
   ctx.host.time_wait_count.fetch_sub(1);
   ctx.shard.time_waits.Give(&tw);
 }

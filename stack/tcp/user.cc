@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "stack/base/fault.h"
 #include "stack/host/host.h"
 #include "stack/tcp/input.h"
 #include "stack/tcp/output.h"
@@ -63,6 +64,7 @@ void TrimReceiveQueue(Context& ctx, Connection& conn) {
       break;
     }
     conn.rcv_head = b->next;
+    USTCP_FAULT_POINT();
     if (conn.rcv_head == nullptr) conn.rcv_tail = nullptr;
     conn.rcv_memory -= static_cast<uint32_t>(b->tag);
     ctx.shard.bufs.Give(b);
@@ -157,6 +159,7 @@ size_t TcpReceive(Context& ctx, Connection& conn, const iovec* iov, int iov_coun
 done:
   if (peek) return copied;
   conn.copied_seq = at;
+  USTCP_FAULT_POINT();
   if (conn.urgent_data != 0 && conn.copied_seq.After(conn.urgent_seq)) conn.urgent_data = 0;
   TrimReceiveQueue(ctx, conn);
   if (copied != 0) AdjustReceiveSpace(ctx, conn);

@@ -4,6 +4,7 @@
 #include <bit>
 
 #include "stack/base/check.h"
+#include "stack/base/fault.h"
 
 namespace ustcp {
 namespace {
@@ -13,6 +14,7 @@ constexpr uint16_t kDueSlot = 0xffff;
 void Link(TimerNode& head, TimerNode& node) {
   node.next = &head;
   node.prev = head.prev;
+  USTCP_FAULT_POINT();
   head.prev->next = &node;
   head.prev = &node;
 }
@@ -71,6 +73,7 @@ void TimerWheel::Unlink(TimerNode& node) noexcept {
     if (node.deadline == earliest_[node.slot]) earliest_known_[node.slot / kSlots] &= ~bit;
   }
   node.next = node.prev = nullptr;
+  USTCP_FAULT_POINT();
 }
 
 void TimerWheel::Arm(TimerNode& node, Instant deadline) noexcept {

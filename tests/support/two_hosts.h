@@ -17,7 +17,8 @@ namespace ustcp::test {
 class TwoHosts {
  public:
   struct Side {
-    Side(HostConfig config, const Sysctls& sysctls) : box(config, sysctls), shard(box.NewShard()) {}
+    Side(HostConfig config, const Sysctls& sysctls, bool shared)
+        : box(config, sysctls, TestHost::DefaultStart(), size_t{1} << 30, shared), shard(box.NewShard()) {}
     TestHost box;
     Shard& shard;
     IpAddress address;
@@ -31,8 +32,9 @@ class TwoHosts {
   };
 
   explicit TwoHosts(Sysctls a = {}, Sysctls b = {}) : TwoHosts(ConfigOf(1), ConfigOf(2), a, b) {}
-  TwoHosts(HostConfig config_a, HostConfig config_b, const Sysctls& a = {}, const Sysctls& b = {})
-      : sides_{Side(config_a, a), Side(config_b, b)} {
+  // `shared`: child processes see the same hosts.
+  TwoHosts(HostConfig config_a, HostConfig config_b, const Sysctls& a = {}, const Sysctls& b = {}, bool shared = false)
+      : sides_{Side(config_a, a, shared), Side(config_b, b, shared)} {
     sides_[0].address = config_a.addresses[0].address;
     sides_[1].address = config_b.addresses[0].address;
   }

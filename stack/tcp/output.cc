@@ -119,6 +119,9 @@ PollResult Emit(Context& ctx, Connection& conn, TxFrame& frame, const Piece& wha
     h.flags |= kTcpUrg;
   }
 
+  // The receiver's merging of segments ends where the frame did (Linux marks every frame of several segments).
+  if (what.payload > mss) h.flags |= kTcpPsh;
+
   uint16_t pieces = frame.piece_count;
   IpFields ip{conn.tos, conn.ttl, true};
   std::byte* out = BeginFrame(ctx, conn.path, frame, conn.tuple.local.address, conn.tuple.peer.address, kProtocolTcp, ip,

@@ -29,7 +29,9 @@ void TcpOptionChanged(Context& ctx, Connection& conn, TcpOptionChange what, int 
       }
       conn.pingpong = 0;
       if (SendsData(conn.state) && conn.ack_scheduled) {
-        AckNow(ctx, conn);
+        // Linux: as after a read, so that data the program has not taken yet keeps the ordinary delay.
+        conn.ack_pushed = true;
+        if (conn.rcv_head == nullptr || conn.rcv_nxt.raw() - conn.rcv_wup.raw() > conn.rcv_mss) AckNow(ctx, conn);
         if ((value & 1) == 0) conn.pingpong = 255;
       }
       break;

@@ -45,14 +45,28 @@ void FlushWakes(Context& ctx, Wakes& wakes) {
   ctx.wakes.Flush([&wakes](Waiter& waiter) { wakes.Wake(waiter); });
 }
 
-// Buffers of the shard's pool that an engine of the process held for reads to come.
-void SweepBuffers(Host& host, Shard& shard, uint16_t slot) {
-  ForEachBufOf(host, shard.index, [&shard, slot](Buf& buf) {
-    if (buf.kind != SlotKind::kBuf || (buf.flags & kBufInEngine) == 0 || buf.tag != slot) return;
+// Gives back the buffers that an engine of the process held for reads to come. One walk over the spans of all shards, since
+// buffers change pools; nobody else touches these, so they are told from others without their lock. False: a lock is held.
+bool SweepBuffers(Host& host, uint16_t slot, Wakes& wakes, Instant now) {
+  auto left_behind = [slot](const Buf& buf) {
+    return buf.kind == SlotKind::kBuf && (buf.flags & kBufInEngine) != 0 && buf.tag == slot && buf.pool < kMaxShards;
+  };
+  bool all = true;
+  ForEachBuf(host, [&](Buf& buf) {
+    if (!left_behind(buf)) return;
+    Shard& shard = host.shards[buf.pool];
+    TryShardLock lock(host, shard, now);
+    if (!lock) {
+      all = false;
+      return;
+    }
     buf.flags = 0;
     buf.tag = 0;
     shard.bufs.Give(&buf);
+    lock.Unlock();
+    FlushWakes(lock.ctx, wakes);
   });
+  return all;
 }
 
 }  // namespace
@@ -154,7 +168,6 @@ bool Burial::SweepShard(Host& host, Shard& shard, Wakes& wakes, Instant now) {
     }
     shard.waiters.Give(&waiter);
   });
-  SweepBuffers(host, shard, slot_);
   shard.listeners.ForEachLive([&](Listener& listener) {
     uint16_t home = host.processes[slot_].shard;
     if (home < kMaxShards && host.shards[home].process == slot_)
@@ -173,6 +186,7 @@ bool Burial::Advance(Host& host, Wakes& wakes, Instant now) {
   if (!DropDescriptors(host, wakes, now)) return false;
   for (; next_shard_ < kMaxShards && LaidOut(host.shards[next_shard_]); ++next_shard_)
     if (!SweepShard(host, host.shards[next_shard_], wakes, now)) return false;
+  if (!SweepBuffers(host, slot_, wakes, now)) return false;
   wakes.Forget(slot_);
   SimpleLock guard(host.host_lock);
   ProcessSlot& process = host.processes[slot_];

@@ -6,19 +6,25 @@
 
 namespace ustcp {
 
-// Calls visit(Buf&) for every buffer, free or taken, that belongs to the pool of shard number `pool` now. Requires: that
-// shard's lock; only the fields of such buffers are stable.
+// Calls visit(Buf&) for every buffer, free or taken. Those of a pool whose lock the caller does not hold may change under
+// its eyes.
 template <typename Visit>
-void ForEachBufOf(Host& host, uint32_t pool, Visit&& visit) {
+void ForEachBuf(Host& host, Visit&& visit) {
   for (auto& shard : host.shards) {
     if (shard.random_state == 0) continue;   // never laid out
     for (SpanHeader* span = shard.bufs.spans(); span != nullptr; span = span->next)
-      for (uint32_t i = 0; i < span->slot_count; ++i) {
-        auto* b = reinterpret_cast<Buf*>(reinterpret_cast<uintptr_t>(span) + kSpanHeaderBytes +
-                                         size_t{i} * span->slot_bytes);
-        if (b->pool == pool) visit(*b);
-      }
+      for (uint32_t i = 0; i < span->slot_count; ++i)
+        visit(*reinterpret_cast<Buf*>(reinterpret_cast<uintptr_t>(span) + kSpanHeaderBytes +
+                                      size_t{i} * span->slot_bytes));
   }
+}
+
+// The same for those that belong to the pool of shard number `pool` now. Requires: that shard's lock.
+template <typename Visit>
+void ForEachBufOf(Host& host, uint32_t pool, Visit&& visit) {
+  ForEachBuf(host, [&visit, pool](Buf& b) {
+    if (b.pool == pool) visit(b);
+  });
 }
 
 }  // namespace ustcp

@@ -255,7 +255,11 @@ void StopSlowTimer(Connection& conn) noexcept {
 void StartKeepalive(Context& ctx, Connection& conn) noexcept {
   if (conn.socket == nullptr || !conn.socket->options.keepalive) return;
   if (conn.state == TcpState::kClosed || conn.state == TcpState::kSynSent) return;
-  ArmSlowTimer(ctx, conn, SlowTimer::kKeepalive, ctx.now + KeepaliveIdle(ctx, conn));
+  Duration wait = KeepaliveIdle(ctx, conn);
+  // A timer that runs already gets a new length: the silence so far counts (TCP_KEEPIDLE).
+  if (conn.slow_timer == SlowTimer::kKeepalive)
+    wait = std::max<Duration>(wait - (ctx.now - std::max(conn.last_received, conn.last_ack_received)), Duration{});
+  ArmSlowTimer(ctx, conn, SlowTimer::kKeepalive, ctx.now + wait);
 }
 
 void CheckProbeTimer(Context& ctx, Connection& conn) noexcept {

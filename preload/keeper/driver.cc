@@ -45,7 +45,7 @@ bool HasConnections(const Shard& shard) {
 
 bool Empty(const Shard& shard) {
   return !HasConnections(shard) && shard.time_waits.live() == 0 && shard.sockets.live() == 0 &&
-         shard.listeners.live() == 0 && shard.epoll_sets.live() == 0;
+         shard.listeners.live() == 0 && shard.epoll_sets.live() == 0 && !HasOutput(shard);
 }
 
 bool Readable(int fd) {
@@ -304,7 +304,7 @@ void Driver::LookAtLed(Shard& shard, ShardWatch& watch, Instant now, Plan* plan)
   if (now - watch.stuck_look >= interval) {
     uint64_t turns = shard.turns.load(std::memory_order_relaxed);
     bool overdue = shard.next_deadline_ns.load(std::memory_order_relaxed) < NanosOf(now - interval) ||
-                   (watch.queue.fd >= 0 && Readable(watch.queue.fd)) || !shard.mailbox.empty();
+                   (watch.queue.fd >= 0 && Readable(watch.queue.fd)) || !shard.mailbox.empty() || HasOutput(shard);
     if (overdue && turns == watch.stuck_turns) {
       if (Drive(shard)) plan->next = std::min(plan->next, now + Duration{int64_t{host_.config.tick_us} * 1000});
       watch.stuck_turns = watch.turns;

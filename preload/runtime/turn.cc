@@ -25,10 +25,6 @@ void WakeSleeper(Waiter& w) {
   if (w.mode == Waiter::kDescriptor) WakeByDescriptor(w);
 }
 
-}  // namespace
-
-namespace {
-
 // Takes in what has arrived, within the limits of a turn.
 void Receive(ThreadState& t, Context& ctx, QueueRef queue) {
   size_t bytes = 0;

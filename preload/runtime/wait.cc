@@ -108,6 +108,14 @@ void FlushHome() {
   if (HasOutput(home)) Locked flush(home);
 }
 
+// How long frames may wait while the program has something to read. What a turn takes in before the program has read what
+// is there only makes the queue longer and pushes its head out of the cache.
+constexpr Duration kFreshTurn = 100us;
+
+bool TurnedLately() {
+  return NanosOf(MonotonicNow()) - HomeShard().last_turn_ns.load(std::memory_order_relaxed) < ToNanos(kFreshTurn);
+}
+
 class Watching {
  public:
   Watching(Host& host, Socket& s, WaitEntry& entry, uint32_t events, bool exclusive) : host_(host), entry_(entry) {
@@ -232,7 +240,12 @@ int WaitMany(std::span<const PollMember> members, std::span<pollfd> kernel, Inst
   for (const PollMember& m : members)
     if (Listener* l = m.socket->listener; l != nullptr) NoteAcceptor(host, *l, AttachedMember()->process);
   Seat seat(t);
-  DriveOrFlush(t, seat);
+  if (ready() && TurnedLately()) {
+    t.handing_out = false;
+    FlushHome();
+  } else {
+    DriveOrFlush(t, seat);
+  }
   bool sockets_ready = ready();
   int kernel_ready = LookAtKernel(kernel);
   if (kernel_ready < 0) return errno;

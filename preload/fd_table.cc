@@ -101,6 +101,7 @@ bool Install(int fd, FdEntry::Kind kind, void* object) noexcept {
   if (entry == nullptr) return false;
   Clear(*entry);
   entry->store(FdEntry::Pack(kind, object), std::memory_order_release);
+  if (kind == FdEntry::kSocket) static_cast<Socket*>(object)->taker.store(0, std::memory_order_release);
   return true;
 }
 

@@ -45,6 +45,12 @@ void FlushWakes(Context& ctx, Wakes& wakes) {
   ctx.wakes.Flush([&wakes](Waiter& waiter) { wakes.Wake(waiter); });
 }
 
+// What a closed connection has to say leaves with the next turn of whoever sleeps on its shard; without one, with ours.
+void HaveItSent(Context& ctx) {
+  Waiter* leader = ctx.shard.leader_waiter.load();
+  if (HasOutput(ctx.shard) && leader != nullptr && leader->Signal()) ctx.wakes.Add(*leader);
+}
+
 // Gives back the buffers that an engine of the process held for reads to come. One walk over the spans of all shards, since
 // buffers change pools; nobody else touches these, so they are told from others without their lock. False: a lock is held.
 bool SweepBuffers(Host& host, uint16_t slot, Wakes& wakes, Instant now) {
@@ -97,6 +103,7 @@ bool Burial::SettleIntent(Host& host, Wakes& wakes, Instant now) {
       // One more, dropped at once: so that the last one is dropped in one place.
       socket->refs.store(count + 1);
       if (DropReference(*socket)) FinishClose(lock.ctx, *socket);
+      HaveItSent(lock.ctx);
     }
     process.intent.store(0);
     lock.Unlock();
@@ -131,6 +138,7 @@ bool Burial::DropDescriptors(Host& host, Wakes& wakes, Instant now) {
         process.intent.store(bits);
         entry.store(0);
         if (DropReference(*socket)) FinishClose(lock.ctx, *socket);
+        HaveItSent(lock.ctx);
         process.intent.store(0);
         lock.Unlock();
         FlushWakes(lock.ctx, wakes);
@@ -168,9 +176,16 @@ bool Burial::SweepShard(Host& host, Shard& shard, Wakes& wakes, Instant now) {
     }
     shard.waiters.Give(&waiter);
   });
+  const uint16_t home = host.processes[slot_].shard;
+  const bool had_home = home < kMaxShards && host.shards[home].process == slot_;
+  // Accepted, but not yet in its table, which has been emptied already.
+  shard.sockets.ForEachLive([&](Socket& socket) {
+    if (!had_home || socket.taker.load() != home + 1) return;
+    socket.taker.store(0);
+    if (DropReference(socket)) FinishClose(lock.ctx, socket);
+  });
   shard.listeners.ForEachLive([&](Listener& listener) {
-    uint16_t home = host.processes[slot_].shard;
-    if (home < kMaxShards && host.shards[home].process == slot_)
+    if (had_home)
       listener.acceptors[home / 64].fetch_and(~(uint64_t{1} << (home % 64)));
   });
   lock.Unlock();

@@ -61,6 +61,7 @@ void DropUnaccepted(Context& ctx, Socket& s) {
 // `in_transit` that the socket has a new home.
 Socket* PopAccepted(Listener& listener, Listener::Queue& queue) {
   Socket* s = queue.head;
+  listener.in_transit_generation = s->generation;
   listener.in_transit = s;
   USTCP_FAULT_POINT();
   queue.head = s->accept_next;
@@ -375,6 +376,7 @@ Result<Socket*> AcceptSocket(Host& host, Socket& listening, uint16_t prefer_shar
   Socket* s = PopAccepted(*listener, *queue);
   USTCP_FAULT_POINT();
   if (listener->accept_count.fetch_sub(1) == 1) listening.ready.store(0);
+  s->taker.store(static_cast<uint16_t>(prefer_shard + 1));
   USTCP_FAULT_POINT();
   listener->in_transit = nullptr;
   return s;

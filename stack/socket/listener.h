@@ -33,7 +33,8 @@ struct Listener : SlotHeader {
     Socket* tail = nullptr;
   };
   Queue queues[kMaxShards];
-  Socket* in_transit = nullptr;              // being taken from its queue: put back when the taker dies
+  Socket* in_transit = nullptr;              // being taken from its queue: put back when the taker dies ...
+  uint32_t in_transit_generation = 0;        // ... unless it was closed meanwhile
 
   // Linux: the queue is full when it holds more than backlog.
   bool accept_queue_full() const { return accept_count.load(std::memory_order_relaxed) > backlog; }

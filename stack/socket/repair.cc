@@ -16,11 +16,13 @@ bool IsQueued(const Listener::Queue& queue, const Socket& s) {
 // The links from the head are the truth: each change of them is one store.
 void RepairListener(Listener& listener) {
   // A socket that was being taken from its queue, by somebody who will not give it to anyone: it waits again.
-  if (Socket* s = listener.in_transit; s != nullptr && s->kind == SlotKind::kSocket) {
+  if (Socket* s = listener.in_transit;
+      s != nullptr && s->kind == SlotKind::kSocket && s->generation == listener.in_transit_generation) {
     Listener::Queue& queue = listener.queues[s->shard];
     if (!IsQueued(queue, *s)) {
       s->accept_next = queue.head;
       s->parent = &listener;
+      s->taker.store(0);
       queue.head = s;
     }
   }

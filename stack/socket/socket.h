@@ -33,6 +33,7 @@ struct Socket : SlotHeader {
 
   std::atomic<uint32_t> refs{0};          // descriptors and calls in progress that stand for this socket
   std::atomic<uint32_t> ready{0};         // EPOLLIN, OUT, RDHUP, HUP, ERR, PRI: the level right now
+  std::atomic<uint16_t> taker{0};         // accepted, in no descriptor table yet: home shard of who took it, plus 1
   std::atomic<uint32_t> status_flags{0};  // O_NONBLOCK, O_ASYNC as F_GETFL shows them
   uint16_t family = 0;                    // AF_INET or AF_INET6
   SocketState state = SocketState::kFresh;

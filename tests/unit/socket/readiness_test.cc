@@ -53,8 +53,8 @@ TEST_F(ReadinessTest, LevelReportsUntilTheLevelFalls) {
   EXPECT_EQ(Collect(), 0);
   Happen(EPOLLIN, EPOLLIN);
   EXPECT_EQ(Collect(), 1);
-  EXPECT_EQ(events_[0].events, uint32_t{EPOLLIN});
-  EXPECT_EQ(events_[0].data.u64, 7u);
+  EXPECT_EQ(uint32_t{events_[0].events}, uint32_t{EPOLLIN});
+  EXPECT_EQ(uint64_t{events_[0].data.u64}, 7u);
   EXPECT_EQ(Collect(), 1);
   socket_->ready.store(0);
   EXPECT_EQ(Collect(), 0);
@@ -87,14 +87,14 @@ TEST_F(ReadinessTest, OneShotIsSilentUntilModified) {
   epoll_event again{EPOLLIN | EPOLLONESHOT, {.u64 = 8}};
   ASSERT_EQ(EpollModify(ctx_, *set_, *socket_, 3, again), 0);
   EXPECT_EQ(Collect(), 1);
-  EXPECT_EQ(events_[0].data.u64, 8u);
+  EXPECT_EQ(uint64_t{events_[0].data.u64}, 8u);
 }
 
 TEST_F(ReadinessTest, ErrorsAreReportedWithoutBeingAskedFor) {
   ASSERT_EQ(Add(EPOLLIN), 0);
   Happen(EPOLLERR | EPOLLHUP, EPOLLERR | EPOLLHUP);
   ASSERT_EQ(Collect(), 1);
-  EXPECT_EQ(events_[0].events, uint32_t{EPOLLERR | EPOLLHUP});
+  EXPECT_EQ(uint32_t{events_[0].events}, uint32_t{EPOLLERR | EPOLLHUP});
 }
 
 TEST_F(ReadinessTest, UnwantedEventsDoNotWake) {

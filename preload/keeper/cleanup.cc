@@ -184,6 +184,7 @@ bool Burial::SweepShard(Host& host, Shard& shard, Wakes& wakes, Instant now) {
     socket.taker.store(0);
     if (DropReference(socket)) FinishClose(lock.ctx, socket);
   });
+  HaveItSent(lock.ctx);
   shard.listeners.ForEachLive([&](Listener& listener) {
     if (had_home)
       listener.acceptors[home / 64].fetch_and(~(uint64_t{1} << (home % 64)));

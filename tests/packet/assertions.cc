@@ -44,16 +44,51 @@ tcp_info InfoOf(World& world, Calls& calls, int fd) {
 }
 
 std::optional<int64_t> InfoField(const tcp_info& i, const std::string& name) {
-#define F(field) {#field, static_cast<int64_t>(i.field)}
-  const std::map<std::string, int64_t> fields = {
-      F(tcpi_state), F(tcpi_ca_state), F(tcpi_retransmits), F(tcpi_probes), F(tcpi_backoff), F(tcpi_options),
-      F(tcpi_snd_wscale), F(tcpi_rcv_wscale), F(tcpi_rto), F(tcpi_ato), F(tcpi_snd_mss), F(tcpi_rcv_mss),
-      F(tcpi_unacked), F(tcpi_sacked), F(tcpi_lost), F(tcpi_retrans), F(tcpi_last_data_sent), F(tcpi_last_data_recv),
-      F(tcpi_last_ack_recv), F(tcpi_pmtu), F(tcpi_rcv_ssthresh), F(tcpi_rtt), F(tcpi_rttvar), F(tcpi_snd_ssthresh),
-      F(tcpi_snd_cwnd), F(tcpi_advmss), F(tcpi_reordering), F(tcpi_rcv_space), F(tcpi_total_retrans),
-      F(tcpi_bytes_acked), F(tcpi_bytes_received), F(tcpi_segs_out), F(tcpi_segs_in), F(tcpi_notsent_bytes),
-      F(tcpi_min_rtt), F(tcpi_data_segs_in), F(tcpi_data_segs_out), F(tcpi_delivered), F(tcpi_bytes_sent),
-      F(tcpi_bytes_retrans), F(tcpi_dsack_dups), F(tcpi_reord_seen), F(tcpi_snd_wnd)};
+#define F(field) \
+  { #field, static_cast < int64_t>(i.field) }
+  const std::map<std::string, int64_t> fields = {F(tcpi_state),
+                                                 F(tcpi_ca_state),
+                                                 F(tcpi_retransmits),
+                                                 F(tcpi_probes),
+                                                 F(tcpi_backoff),
+                                                 F(tcpi_options),
+                                                 F(tcpi_snd_wscale),
+                                                 F(tcpi_rcv_wscale),
+                                                 F(tcpi_rto),
+                                                 F(tcpi_ato),
+                                                 F(tcpi_snd_mss),
+                                                 F(tcpi_rcv_mss),
+                                                 F(tcpi_unacked),
+                                                 F(tcpi_sacked),
+                                                 F(tcpi_lost),
+                                                 F(tcpi_retrans),
+                                                 F(tcpi_last_data_sent),
+                                                 F(tcpi_last_data_recv),
+                                                 F(tcpi_last_ack_recv),
+                                                 F(tcpi_pmtu),
+                                                 F(tcpi_rcv_ssthresh),
+                                                 F(tcpi_rtt),
+                                                 F(tcpi_rttvar),
+                                                 F(tcpi_snd_ssthresh),
+                                                 F(tcpi_snd_cwnd),
+                                                 F(tcpi_advmss),
+                                                 F(tcpi_reordering),
+                                                 F(tcpi_rcv_space),
+                                                 F(tcpi_total_retrans),
+                                                 F(tcpi_bytes_acked),
+                                                 F(tcpi_bytes_received),
+                                                 F(tcpi_segs_out),
+                                                 F(tcpi_segs_in),
+                                                 F(tcpi_notsent_bytes),
+                                                 F(tcpi_min_rtt),
+                                                 F(tcpi_data_segs_in),
+                                                 F(tcpi_data_segs_out),
+                                                 F(tcpi_delivered),
+                                                 F(tcpi_bytes_sent),
+                                                 F(tcpi_bytes_retrans),
+                                                 F(tcpi_dsack_dups),
+                                                 F(tcpi_reord_seen),
+                                                 F(tcpi_snd_wnd)};
 #undef F
   auto at = fields.find(name);
   if (at == fields.end()) return std::nullopt;
@@ -115,10 +150,14 @@ class Evaluator {
   int64_t Sum() {
     int64_t v = Product();
     for (;;) {
-      if (Take("+")) v += Product();
-      else if (Take("-")) v -= Product();
-      else if (Take("&")) v &= Product();
-      else return v;
+      if (Take("+"))
+        v += Product();
+      else if (Take("-"))
+        v -= Product();
+      else if (Take("&"))
+        v &= Product();
+      else
+        return v;
     }
   }
   int64_t Product() {
@@ -185,7 +224,8 @@ std::string EvaluateAssertions(const std::string& code, World& world, Calls& cal
   bool any = false;
   for (size_t at = code.find(kAssert); at != std::string::npos;) {
     size_t next = code.find(kAssert, at + 1);
-    std::string one = code.substr(at + kAssert.size(), (next == std::string::npos ? code.size() : next) - at - kAssert.size());
+    std::string one =
+        code.substr(at + kAssert.size(), (next == std::string::npos ? code.size() : next) - at - kAssert.size());
     at = next;
     any = true;
     Evaluator evaluator(one, world, calls);

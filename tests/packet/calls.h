@@ -17,14 +17,14 @@ namespace ustcp::packet {
 struct Descriptor {
   Socket* socket = nullptr;
   EpollSet* epoll = nullptr;
-  uint32_t read_at = 1, write_at = 1;   // script sequence numbers of the next bytes
-  bool check_reads = true;              // until urgent data or flags make positions unclear
+  uint32_t read_at = 1, write_at = 1;  // script sequence numbers of the next bytes
+  bool check_reads = true;             // until urgent data or flags make positions unclear
 };
 
 struct CallResult {
   int64_t value = 0;
   int error = 0;
-  std::string mismatch;                 // an output argument that is not what the script says
+  std::string mismatch;  // an output argument that is not what the script says
 };
 
 class Calls {
@@ -41,7 +41,9 @@ class Calls {
   uint16_t last_peer_port() const { return last_peer_port_; }
   // Closes whatever the script left open.
   void CloseAll();
-  void StopReadChecks() { for (auto& [fd, d] : fds_) d.check_reads = false; }
+  void StopReadChecks() {
+    for (auto& [fd, d] : fds_) d.check_reads = false;
+  }
 
   static std::string ErrorName(int error);
   // A constant of C, several joined by '|', or a number. Empty when unknown.

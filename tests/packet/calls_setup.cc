@@ -36,7 +36,7 @@ std::optional<int64_t> Field(const std::string& text, const std::string& name) {
   return std::nullopt;
 }
 
-std::string Inner(const std::string& text) {   // of [x]
+std::string Inner(const std::string& text) {  // of [x]
   if (text.size() >= 2 && (text.front() == '[' || text.front() == '"')) return text.substr(1, text.size() - 2);
   return text;
 }
@@ -48,12 +48,12 @@ Calls::Attempt Calls::PrepareOpen(const CallSpec& call) {
   if (call.name == "socket") {
     int64_t type = Value(a.at(1)).value_or(SOCK_STREAM);
     auto family = static_cast<uint16_t>(v6_ ? AF_INET6 : AF_INET);
-    if (auto named = Value(a.at(0)); named) family = static_cast<uint16_t>(*named == AF_INET && v6_ ? AF_INET6 : *named);
+    if (auto named = Value(a.at(0)); named)
+      family = static_cast<uint16_t>(*named == AF_INET && v6_ ? AF_INET6 : *named);
     return [this, type, family, call]() -> std::optional<CallResult> {
       Result<Socket*> s = Error{EINVAL};
-      world_.Enter([&](Context& ctx) {
-        s = OpenSocket(ctx, family, (type & SOCK_NONBLOCK) != 0 ? O_NONBLOCK : 0, 0, 1);
-      });
+      world_.Enter(
+          [&](Context& ctx) { s = OpenSocket(ctx, family, (type & SOCK_NONBLOCK) != 0 ? O_NONBLOCK : 0, 0, 1); });
       if (!s.ok()) return Failed(s.error().code);
       Descriptor d;
       d.socket = *s;
@@ -126,7 +126,8 @@ Calls::Attempt Calls::PrepareOption(const CallSpec& call) {
   bool is_time = level == SOL_SOCKET && (name == SO_RCVTIMEO || name == SO_SNDTIMEO);
   bool is_name = level == IPPROTO_TCP && name == TCP_CONGESTION;
   if (is_linger) {
-    put(linger{static_cast<int>(Field(text, "onoff").value_or(0)), static_cast<int>(Field(text, "linger").value_or(0))});
+    put(linger{static_cast<int>(Field(text, "onoff").value_or(0)),
+               static_cast<int>(Field(text, "linger").value_or(0))});
   } else if (is_time) {
     put(timeval{Field(text, "tv_sec").value_or(0), Field(text, "tv_usec").value_or(0)});
   } else if (is_name) {
@@ -176,8 +177,8 @@ Calls::Attempt Calls::PreparePoll(const CallSpec& call) {
   for (size_t at = list.find('{'); at != std::string::npos; at = list.find('{', at + 1)) {
     std::string one = list.substr(at, list.find('}', at) + 1 - at);
     std::string before_revents = one.substr(0, one.find("revents"));
-    entries.push_back({static_cast<int>(Field(one, "fd").value_or(-1)), Field(before_revents + "}", "events").value_or(0),
-                       Field(one, "revents")});
+    entries.push_back({static_cast<int>(Field(one, "fd").value_or(-1)),
+                       Field(before_revents + "}", "events").value_or(0), Field(one, "revents")});
   }
   int64_t timeout_ms = Value(call.arguments.at(2)).value_or(0);
   Instant deadline = timeout_ms < 0 ? kNever : world_.now() + std::chrono::milliseconds{timeout_ms};
@@ -187,7 +188,8 @@ Calls::Attempt Calls::PreparePoll(const CallSpec& call) {
       Descriptor* d = Find(e.fd);
       int64_t level = d == nullptr ? 0x20 : d->socket->ready.load() & (e.events | EPOLLERR | EPOLLHUP);
       if (level != 0) ++r.value;
-      if (e.revents && *e.revents != level) r.mismatch = "revents of fd " + std::to_string(e.fd) + " is " + std::to_string(level);
+      if (e.revents && *e.revents != level)
+        r.mismatch = "revents of fd " + std::to_string(e.fd) + " is " + std::to_string(level);
     }
     if (r.value == 0 && world_.now() < deadline) {
       if (deadline != kNever) world_.WakeAt(deadline);
@@ -225,9 +227,12 @@ Calls::Attempt Calls::PrepareEpoll(const CallSpec& call) {
       if (s == nullptr) return Failed(EBADF);
       int error = 0;
       world_.Enter([&](Context& ctx) {
-        if (op == EPOLL_CTL_ADD) error = EpollAdd(ctx, set, *s, fd, event);
-        else if (op == EPOLL_CTL_MOD) error = EpollModify(ctx, set, *s, fd, event);
-        else error = EpollDelete(ctx, set, *s, fd);
+        if (op == EPOLL_CTL_ADD)
+          error = EpollAdd(ctx, set, *s, fd, event);
+        else if (op == EPOLL_CTL_MOD)
+          error = EpollModify(ctx, set, *s, fd, event);
+        else
+          error = EpollDelete(ctx, set, *s, fd);
       });
       if (error != 0) return Failed(error);
       return CallResult{0};

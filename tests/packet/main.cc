@@ -28,12 +28,15 @@ int main(int argc, char** argv) {
   std::vector<std::string> files;
   for (int i = 1; i < argc; ++i) {
     std::string a = argv[i];
-    if (a == "--verbose" || a == "-v") verbose = true;
-    else if (a == "--ip=4" || a == "--ip=6") only = a.back() - '0';
+    if (a == "--verbose" || a == "-v")
+      verbose = true;
+    else if (a == "--ip=4" || a == "--ip=6")
+      only = a.back() - '0';
     else if (a.compare(0, 2, "--") == 0 || !std::filesystem::exists(a)) {
       std::fprintf(stderr, "usage: ustcp_packet [--verbose] [--ip=4|6] FILE|DIR...   (no %s)\n", a.c_str());
       return 2;
-    } else CollectScripts(a, &files);
+    } else
+      CollectScripts(a, &files);
   }
   std::sort(files.begin(), files.end());
   if (files.empty()) {
@@ -57,8 +60,10 @@ int main(int argc, char** argv) {
       ++runs;
       Verdict v = RunScript(*script, ip == 6);
       if (v.ok && !verbose) continue;
-      if (v.ok) std::printf("%s: IPv%d: ok\n", file.c_str(), ip);
-      else std::printf("%s:%d: IPv%d: %s\n", file.c_str(), v.line, ip, v.what.c_str());
+      if (v.ok)
+        std::printf("%s: IPv%d: ok\n", file.c_str(), ip);
+      else
+        std::printf("%s:%d: IPv%d: %s\n", file.c_str(), v.line, ip, v.what.c_str());
       for (const std::string& line : v.trace) std::printf("    %s\n", line.c_str());
       failures += v.ok ? 0 : 1;
     }

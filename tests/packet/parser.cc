@@ -34,7 +34,8 @@ class Cursor {
   std::string Word() {
     SkipSpace();
     size_t begin = at_;
-    while (at_ < text_.size() && (std::isalnum(static_cast<unsigned char>(text_[at_])) != 0 || text_[at_] == '_')) ++at_;
+    while (at_ < text_.size() && (std::isalnum(static_cast<unsigned char>(text_[at_])) != 0 || text_[at_] == '_'))
+      ++at_;
     return text_.substr(begin, at_ - begin);
   }
   std::string NonSpace() {
@@ -200,7 +201,7 @@ PacketSpec ParsePacket(Cursor& c, bool inbound) {
     return p;
   }
   for (char f : c.NonSpace()) {
-    if (f == '-') continue;   // no flag at all
+    if (f == '-') continue;  // no flag at all
     if (f == '.') f = 'A';
     if (std::string("FSRPUEWA").find(f) == std::string::npos) Fail(std::string("unknown flag ") + f);
     p.flags += f;
@@ -358,7 +359,7 @@ std::optional<Script> ParseScript(const std::string& path, const std::string& te
   int line = 0;
   std::string pending;
   int pending_line = 0;
-  auto open = [](const std::string& s) {   // does the text go on in the next line?
+  auto open = [](const std::string& s) {  // does the text go on in the next line?
     int depth = 0;
     size_t ticks = 0;
     for (char ch : s) {

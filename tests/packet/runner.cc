@@ -202,8 +202,9 @@ class Runner {
     std::vector<std::byte> data(spec.length);
     for (size_t i = 0; i < data.size(); ++i)
       data[i] = PatternAt(spec.seq - m.peer_isn_script + (has('S') ? 1 : 0) + static_cast<uint32_t>(i));
-    Note("< " + Port(spec.port) + FormatSegment(spec.flags, spec.seq, spec.length, has('A'), spec.ack.value_or(0),
-                                                spec.window.value_or(0), spec.urgent.value_or(0), spec.options));
+    Note("< " + Port(spec.port) +
+         FormatSegment(spec.flags, spec.seq, spec.length, has('A'), spec.ack.value_or(0), spec.window.value_or(0),
+                       spec.urgent.value_or(0), spec.options));
     world_.Inject(BuildTcpFrame(world_.ends(), wire, m.peer_port, m.local_port, data));
     Settle();
   }
@@ -238,8 +239,8 @@ class Runner {
     int64_t last_time = ToNanos(s.at - world_.At(0));
     while (s.payload.size() < spec.length) {
       const SentSegment* next = Await(used, until);
-      bool goes_on = next != nullptr && next->peer_port == s.peer_port && next->ack == s.ack && (s.flags == "A" || s.flags == "PA") &&
-                     next->seq == s.seq + s.payload.size();
+      bool goes_on = next != nullptr && next->peer_port == s.peer_port && next->ack == s.ack &&
+                     (s.flags == "A" || s.flags == "PA") && next->seq == s.seq + s.payload.size();
       if (!goes_on) break;
       s.payload.insert(s.payload.end(), next->payload.begin(), next->payload.end());
       s.flags = next->flags;
@@ -369,9 +370,12 @@ class Runner {
     struct {
       const char* what;
       size_t count;
-    } left[] = {{"sockets", shard.sockets.live()},         {"listeners", shard.listeners.live()},
-                {"segment records", shard.tx_segments.live()}, {"buffer bytes", shard.bufs.bytes_taken()},
-                {"epoll sets", shard.epoll_sets.live()},   {"epoll items", shard.epoll_items.live()},
+    } left[] = {{"sockets", shard.sockets.live()},
+                {"listeners", shard.listeners.live()},
+                {"segment records", shard.tx_segments.live()},
+                {"buffer bytes", shard.bufs.bytes_taken()},
+                {"epoll sets", shard.epoll_sets.live()},
+                {"epoll items", shard.epoll_items.live()},
                 {"wait entries", shard.wait_entries.live()},
                 {"orphans counted", static_cast<size_t>(world_.host().orphan_count.load())},
                 {"TIME_WAIT counted", static_cast<size_t>(world_.host().time_wait_count.load())},
@@ -392,9 +396,9 @@ class Runner {
   Calls calls_;
   int64_t tolerance_;
   int line_ = 0;
-  int64_t last_ = 0;                 // script time of the event before
+  int64_t last_ = 0;  // script time of the event before
   int idle_steps_ = 0;
-  size_t recorded_ = 0;              // of world_.sent(), those that are in the trace
+  size_t recorded_ = 0;  // of world_.sent(), those that are in the trace
   const Event* pending_ = nullptr;
   int64_t pending_end_ = 0;
   std::vector<std::string> trace_;

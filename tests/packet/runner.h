@@ -12,8 +12,8 @@ namespace ustcp::packet {
 struct Verdict {
   bool ok = true;
   int line = 0;
-  std::string what;                  // expected and actual
-  std::vector<std::string> trace;    // every packet and call, in packetdrill's notation
+  std::string what;                // expected and actual
+  std::vector<std::string> trace;  // every packet and call, in packetdrill's notation
 };
 
 Verdict RunScript(const Script& script, bool v6);

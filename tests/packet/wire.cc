@@ -30,13 +30,20 @@ std::vector<std::byte> EncodeOptions(const PacketOptions& o) {
     size_t comma = std::min(o.text.find(',', at), o.text.size());
     std::string name = o.text.substr(at, comma - at);
     at = comma + 1;
-    if (name == "mss") Put(out, 0x0204, 2), Put(out, o.mss.value_or(0), 2);
-    else if (name == "wscale") Put(out, 0x0303, 2), Put(out, o.wscale.value_or(0), 1);
-    else if (name == "sackOK") Put(out, 0x0402, 2);
-    else if (name == "TS") Put(out, 0x080a, 2), Put(out, o.ts_val.value_or(0), 4), Put(out, o.ts_ecr.value_or(0), 4);
-    else if (name == "nop") Put(out, 1, 1);
-    else if (name == "eol") Put(out, 0, 1);
-    else if (name == "raw") out.insert(out.end(), o.raw.begin(), o.raw.end());
+    if (name == "mss")
+      Put(out, 0x0204, 2), Put(out, o.mss.value_or(0), 2);
+    else if (name == "wscale")
+      Put(out, 0x0303, 2), Put(out, o.wscale.value_or(0), 1);
+    else if (name == "sackOK")
+      Put(out, 0x0402, 2);
+    else if (name == "TS")
+      Put(out, 0x080a, 2), Put(out, o.ts_val.value_or(0), 4), Put(out, o.ts_ecr.value_or(0), 4);
+    else if (name == "nop")
+      Put(out, 1, 1);
+    else if (name == "eol")
+      Put(out, 0, 1);
+    else if (name == "raw")
+      out.insert(out.end(), o.raw.begin(), o.raw.end());
     else if (name == "sack") {
       Put(out, 5, 1), Put(out, static_cast<uint32_t>(2 + 8 * o.sacks.size()), 1);
       for (auto& s : o.sacks) Put(out, s.begin, 4), Put(out, s.end, 4);
@@ -112,9 +119,9 @@ std::vector<std::byte> BuildIcmpFrame(const Ends& ends, const PacketSpec& p, uin
     int type4, code4, type6, code6;
   };
   static const std::map<std::string, Codes> kCodes = {
-      {"net_unreachable", {3, 0, 1, 0}},  {"host_unreachable", {3, 1, 1, 3}}, {"protocol_unreachable", {3, 2, 4, 1}},
-      {"port_unreachable", {3, 3, 1, 4}}, {"frag_needed", {3, 4, 2, 0}},      {"packet_too_big", {3, 4, 2, 0}},
-      {"admin_prohibited", {3, 13, 1, 1}}, {"ttl_exceeded", {11, 0, 3, 0}},   {"parameter_problem", {12, 0, 4, 0}},
+      {"net_unreachable", {3, 0, 1, 0}},   {"host_unreachable", {3, 1, 1, 3}}, {"protocol_unreachable", {3, 2, 4, 1}},
+      {"port_unreachable", {3, 3, 1, 4}},  {"frag_needed", {3, 4, 2, 0}},      {"packet_too_big", {3, 4, 2, 0}},
+      {"admin_prohibited", {3, 13, 1, 1}}, {"ttl_exceeded", {11, 0, 3, 0}},    {"parameter_problem", {12, 0, 4, 0}},
   };
   auto found = kCodes.find(p.icmp_code.empty() ? p.icmp_type : p.icmp_code);
   if (found == kCodes.end()) {
@@ -205,14 +212,19 @@ PacketOptions DecodeOptions(ConstBytes bytes) {
     uint8_t size = Load8(&bytes[at + 1]);
     if (size < 2 || at + size > bytes.size()) break;
     const std::byte* p = &bytes[at];
-    if (kind == 2 && size == 4) name("mss"), o.mss = LoadBe16(p + 2);
-    else if (kind == 3 && size == 3) name("wscale"), o.wscale = Load8(p + 2);
-    else if (kind == 4 && size == 2) name("sackOK"), o.sack_ok = true;
-    else if (kind == 8 && size == 10) name("TS"), o.ts_any = true, o.ts_val = LoadBe32(p + 2), o.ts_ecr = LoadBe32(p + 6);
+    if (kind == 2 && size == 4)
+      name("mss"), o.mss = LoadBe16(p + 2);
+    else if (kind == 3 && size == 3)
+      name("wscale"), o.wscale = Load8(p + 2);
+    else if (kind == 4 && size == 2)
+      name("sackOK"), o.sack_ok = true;
+    else if (kind == 8 && size == 10)
+      name("TS"), o.ts_any = true, o.ts_val = LoadBe32(p + 2), o.ts_ecr = LoadBe32(p + 6);
     else if (kind == 5) {
       name("sack");
       for (size_t i = 2; i + 8 <= size; i += 8) o.sacks.push_back({LoadBe32(p + i), LoadBe32(p + i + 4)});
-    } else name(("kind" + std::to_string(kind)).c_str());
+    } else
+      name(("kind" + std::to_string(kind)).c_str());
     at += size;
   }
   return o;
@@ -279,8 +291,8 @@ std::string FormatSegment(const std::string& flags, uint32_t seq, uint32_t lengt
     if (flags.find(f) != std::string::npos) shown += f;
   if (flags.find('A') != std::string::npos) shown += '.';
   if (shown.empty()) shown = "-";
-  std::string out = shown + " " + std::to_string(seq) + ":" + std::to_string(seq + length) + "(" +
-                    std::to_string(length) + ")";
+  std::string out =
+      shown + " " + std::to_string(seq) + ":" + std::to_string(seq + length) + "(" + std::to_string(length) + ")";
   if (has_ack) out += " ack " + std::to_string(ack);
   if (window >= 0) out += " win " + std::to_string(window);
   if (urgent > 0) out += " urg " + std::to_string(urgent);

@@ -24,7 +24,7 @@ struct Ends {
 struct SentSegment {
   Instant at;
   uint16_t local_port = 0, peer_port = 0;
-  std::string flags;                 // as PacketSpec::flags
+  std::string flags;  // as PacketSpec::flags
   uint32_t seq = 0, ack = 0;
   uint16_t window = 0, urgent = 0;
   int ecn = 0;

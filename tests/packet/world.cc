@@ -25,8 +25,8 @@ Ends EndsFor(bool v6) {
   e.v6 = v6;
   e.local = config.addresses[v6 ? 1 : 0].address;
   e.gateway = config.routes[v6 ? 1 : 0].gateway;
-  e.peer = v6 ? IpAddress{{0xfd, 0x3d, 0xfa, 0x7b, 0xd1, 0x7d, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1}}
-              : IpAddress::V4(192, 0, 2, 1);
+  e.peer =
+      v6 ? IpAddress{{0xfd, 0x3d, 0xfa, 0x7b, 0xd1, 0x7d, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1}} : IpAddress::V4(192, 0, 2, 1);
   e.local_mac = config.device.mac;
   e.gateway_mac = {0x02, 0, 0, 0, 0, 0xfe};
   return e;

@@ -16,15 +16,15 @@ namespace ustcp::packet {
 // How one four-tuple's script numbers relate to the wire's. Kept by the peer's port.
 struct Mapping {
   uint16_t local_port = 0, peer_port = 0;
-  uint32_t peer_offset = 0;          // wire - script of the peer's sequence numbers
+  uint32_t peer_offset = 0;  // wire - script of the peer's sequence numbers
   bool peer_known = false;
-  uint32_t local_offset = 0;         // the same of ours, learned from our SYN
+  uint32_t local_offset = 0;  // the same of ours, learned from our SYN
   bool local_known = false;
-  bool relearn = false;              // a new incarnation has begun: our next SYN may have a new number
-  uint32_t ts_offset = 0;            // wire - script of our timestamps
+  bool relearn = false;    // a new incarnation has begun: our next SYN may have a new number
+  uint32_t ts_offset = 0;  // wire - script of our timestamps
   bool ts_known = false;
-  uint32_t peer_syn = 0;             // script number of the last SYN from the peer
-  uint32_t peer_isn_script = 0;      // script number of the peer's first SYN
+  uint32_t peer_syn = 0;         // script number of the last SYN from the peer
+  uint32_t peer_isn_script = 0;  // script number of the peer's first SYN
   uint32_t local_isn_script = 0;
 };
 

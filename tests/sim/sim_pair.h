@@ -29,13 +29,14 @@ struct StreamEnd {
   uint64_t seed = 0;
   size_t to_send = 0, sent = 0, received = 0, expected = 0;
   bool shut = false, eof = false;
-  int error = 0;                   // the first failure of a call
-  bool wrong = false;              // a byte that was not sent
+  int error = 0;       // the first failure of a call
+  bool wrong = false;  // a byte that was not sent
 };
 
 class SimPair {
  public:
-  explicit SimPair(bool v6 = false, Sysctls a = {}, Sysctls b = {}) : v6_(v6), net(PlainConfig(1), PlainConfig(2), a, b) {}
+  explicit SimPair(bool v6 = false, Sysctls a = {}, Sysctls b = {})
+      : v6_(v6), net(PlainConfig(1), PlainConfig(2), a, b) {}
 
   bool v6_;
   TwoHosts net;

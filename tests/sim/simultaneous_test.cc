@@ -65,12 +65,11 @@ TEST_P(SimultaneousTest, E10_SurvivesLossOfAnyOneFrame) {
 
 TEST_P(SimultaneousTest, T12_CrossingFinsLeadThroughClosingToTimeWaitOnBothSides) {
   SimPair pair(GetParam());
-  pair.ends[0].shut = true;   // nothing ends before the two calls below
+  pair.ends[0].shut = true;  // nothing ends before the two calls below
   ASSERT_TRUE(pair.Connect());
   // Until the client has its first ACK in: nothing is on the way any more.
   pair.net.Run(1s);
-  for (int i = 0; i < 2; ++i)
-    pair.net.On(i, [&](Context& ctx) { ReleaseSocket(ctx, *pair.ends[i].socket); });
+  for (int i = 0; i < 2; ++i) pair.net.On(i, [&](Context& ctx) { ReleaseSocket(ctx, *pair.ends[i].socket); });
   pair.ends[0].socket = pair.ends[1].socket = nullptr;
   bool closing[2] = {};
   bool time_wait[2] = {};

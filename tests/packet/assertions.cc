@@ -199,6 +199,7 @@ class Evaluator {
       if (!known) throw BadExpression{"unknown counter " + word.substr(8)};
       return value;
     }
+    if (word == "isn_growth") return world_.isn_growth;
     int fd = calls_.last_fd();
     std::string name = word;
     if (size_t dot = word.find('.'); dot != std::string::npos && word.compare(0, 2, "fd") == 0) {

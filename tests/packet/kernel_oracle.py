@@ -51,7 +51,7 @@ class Runner:
         self.path, self.limit, self.verbose = path, limit, verbose
         self.trace, self.maps, self.default_port = [], {}, FIRST_PEER_PORT
         self.last_fd, self.last_peer_port, self.fds = None, FIRST_PEER_PORT, {}
-        self.sent, self.pending, self.tolerance = [], None, TOLERANCE
+        self.sent, self.pending, self.tolerance, self.isn_growth = [], None, TOLERANCE, 0
         self.libc = ctypes.CDLL(None, use_errno=True)
 
     # --- the world ---
@@ -185,6 +185,9 @@ class Runner:
         if m.local_port == 0:
             m.local_port = s.local_port
         if s.bits & 2 and (not m.local_known or (m.relearn and s.seq != (p.seq + m.local_offset) & 0xffffffff)):
+            if m.local_known:   # p.seq is the number of a SYN: 0 in every script
+                growth = (s.seq - p.seq - m.local_offset) & 0xffffffff
+                self.isn_growth = growth - (growth >> 31 << 32)
             m.local_offset, m.local_known = (s.seq - p.seq) & 0xffffffff, True
             m.relearn = m.ts_known = False
         ts = re.search(r'TS val (\d+)', p.options or '')
@@ -484,7 +487,7 @@ class Runner:
         names.update({'TCP_INFINITE_SSTHRESH': 0x7fffffff, 'TCPI_OPT_TIMESTAMPS': 1, 'TCPI_OPT_SACK': 2,
                       'TCPI_OPT_WSCALE': 4, 'TCPI_OPT_ECN': 8})
         names.update(self.info(self.last_fd))
-        names['counter'] = self.counters()
+        names['counter'], names['isn_growth'] = self.counters(), self.isn_growth
         for fd in re.findall(r'\bfd(\d+)\.', code):
             holder = type('Info', (), {})()
             holder.__dict__.update(self.info(fd))

@@ -269,6 +269,7 @@ class Runner {
     bool syn = s.flags.find('S') != std::string::npos;
     bool differs = s.seq != spec.seq + m.local_offset;
     if (syn && (!m.local_known || (m.relearn && differs))) {
+      if (m.local_known) world_.isn_growth = static_cast<int32_t>(s.seq - (m.local_isn_script + m.local_offset));
       m.local_offset = s.seq - spec.seq;
       m.local_isn_script = spec.seq;
       m.local_known = true;

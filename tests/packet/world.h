@@ -76,6 +76,8 @@ class World {
   uint64_t CounterSum(const std::string& name, bool* known);
 
   uint16_t default_port = kFirstPeerPort;
+  int32_t isn_growth =
+      0;  // from the initial sequence number of a connection to that of its successor on the same ports
 
  private:
   void Flush(Context& ctx);

@@ -35,10 +35,13 @@ uint16_t ShardForSyn(Context& ctx, const Tuple& tuple, uint32_t hash) {
   return ctx.shard.index;
 }
 
+// Frames up to this size are copied for a mailbox: a whole frame buffer would stay with the other shard's pool.
+constexpr size_t kCopyForMailbox = 2048;
+
 // Puts the frame into a Buf that the mailbox may own. Null when memory is short: the frame is lost, as on a full queue.
 Buf* FrameForMailbox(Context& ctx, RxFrame& frame) {
   Buf* b = frame.buffer;
-  if (b != nullptr) {
+  if (b != nullptr && frame.bytes.size() > kCopyForMailbox) {
     frame.buffer = nullptr;
     b->flags = 0;
     b->offset = static_cast<uint32_t>(frame.bytes.data() - b->data());
@@ -108,8 +111,49 @@ void HandToShard(Context& ctx, Shard& target, Buf* frame) noexcept {
   WakeLeader(ctx, target);
 }
 
+namespace {
+
+enum class Delivery { kDone, kBusy, kRedirect };
+
+// Delivers a frame of another shard while both locks are held; its buffer comes back unless the stack kept it.
+Delivery DeliverDirectly(Context& ctx, Shard& target, RxFrame& frame, bool may_redirect) {
+  LockResult locked = target.lock.TryLock();
+  if (locked == LockResult::kBusy) return Delivery::kBusy;
+  Context there{ctx.host, target, ctx.now, ctx.wakes, ctx.touched};
+  if (locked == LockResult::kOwnerDied) {
+    RepairShard(there);
+    target.lock.MarkConsistent();
+  }
+  DrainMailbox(there);
+  there.may_redirect = may_redirect;
+  Buf* b = frame.buffer;
+  if (b != nullptr) {
+    ctx.shard.bufs.Part(b, target.index);
+    target.bufs.Join(b);
+  }
+  NetInput(there, frame);
+  if (frame.buffer != nullptr) {
+    target.bufs.Part(b, ctx.shard.index);
+    ctx.shard.bufs.Join(b);
+  }
+  target.next_deadline_ns.store(NanosOf(NextDeadline(there)));
+  ctx.wakes = there.wakes;
+  ctx.touched = there.touched;
+  if (HasOutput(target)) ctx.touched[target.index / 64] |= uint64_t{1} << (target.index % 64);
+  target.lock.Unlock();
+  return there.redirect ? Delivery::kRedirect : Delivery::kDone;
+}
+
+}  // namespace
+
 void OnFrame(Context& ctx, RxFrame& frame) noexcept {
-  Shard& target = ShardForFrame(ctx, frame.bytes);
+  Shard* found = &ShardForFrame(ctx, frame.bytes);
+  if (found != &ctx.shard) {
+    Delivery delivery = DeliverDirectly(ctx, *found, frame, true);
+    if (delivery == Delivery::kDone) return;
+    if (delivery == Delivery::kRedirect) found = &ShardForFrame(ctx, frame.bytes);
+  }
+  Shard& target = *found;
   if (&target == &ctx.shard) {
     NetInput(ctx, frame);
     return;

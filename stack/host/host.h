@@ -70,6 +70,10 @@ struct Context {
   WakeSet wakes;
   // Other shards that were given something in passing and now have output: the driver flushes them after its own.
   std::array<uint64_t, kMaxShards / 64> touched{};
+  // A SYN that ends a TIME_WAIT of this shard may be offered to a listener in a better one: set by who can do that, and
+  // answered when it is to be done.
+  bool may_redirect = false;
+  bool redirect = false;
 
   Counters& counters() { return shard.counters; }
   const Sysctls& sysctls() const { return host.sysctls; }

@@ -76,6 +76,10 @@ void TcpInput(Context& ctx, TcpPacket& packet) noexcept {
         break;
       }
       RemoveTimeWait(ctx, static_cast<TimeWait&>(*node));
+      if (ctx.may_redirect) {
+        ctx.redirect = true;
+        break;
+      }
       OfferToListener(ctx, packet, seg, tuple, hash, &iss);
       break;
     }

@@ -117,6 +117,8 @@ void EnterTimeWait(Context& ctx, Connection& conn, TcpState substate, Duration w
     Duration rto = conn.snd.rtt.rto;
     wait = substate == TcpState::kTimeWait ? TimeWaitLength(ctx) : std::max<Duration>(wait, rto * 4 - rto / 2);
     Arm(ctx, *tw, wait);
+    // Linux counts on entry, and calls what is this short killed.
+    ctx.counters().Add(wait <= 4s ? Counter::kTcpExtTWKilled : Counter::kTcpExtTW);
   }
   if (substate == TcpState::kTimeWait) SetState(ctx, conn, TcpState::kTimeWait);
   FinishConnection(ctx, conn);
@@ -171,7 +173,6 @@ bool OnTimeWaitSegment(Context& ctx, TimeWait& tw, Segment& seg, Seq& iss) noexc
 }
 
 void OnTimeWaitTimer(Context& ctx, TimeWait& tw) noexcept {
-  ctx.counters().Add(Counter::kTcpExtTW);
   RemoveTimeWait(ctx, tw);
 }
 

@@ -332,8 +332,9 @@ TEST_P(EngineWait, NumberThatMeansAnotherFileIsPolledAfresh) {
   // The program closes the number and gets it again for something else; then the old file becomes ready.
   int other[2];
   ASSERT_EQ(pipe(other), 0);
+  int old_reader = dup(pipe_[0]);   // somebody else has it open still: the write below finds a reader
   ASSERT_EQ(dup2(other[0], pipe_[0]), pipe_[0]);
-  (void)!write(pipe_[1], "x", 1);
+  ASSERT_EQ(write(pipe_[1], "x", 1), 1);
   poll.identity = 2;
   request.deadline = MonotonicNow() + 3ms;
   EXPECT_TRUE(engine_->Wait(request).timed_out);
@@ -344,6 +345,7 @@ TEST_P(EngineWait, NumberThatMeansAnotherFileIsPolledAfresh) {
   WaitResult r = engine_->Wait(request);
   EXPECT_EQ(r.ready_polls, 1u);
   EXPECT_EQ(poll.revents, POLLIN);
+  close(old_reader);
   close(other[0]);
   close(other[1]);
 }

@@ -34,7 +34,7 @@ void InitShard(Host& host, Shard& shard, uint16_t index, Instant now) {
   shard.epoll_items.Init(&host.spans, index);
   shard.wait_entries.Init(&host.spans, index);
   shard.waiters.Init(&host.spans, index);
-  shard.bufs.Init(&host.spans, index);
+  shard.bufs.Init(&host.spans, index, &host.spare_bufs);
   shard.timers.Init(now);
   shard.tx_head = shard.tx_tail = nullptr;
   shard.ready_frames_head = shard.ready_frames_tail = nullptr;
@@ -55,7 +55,7 @@ uint64_t LayoutHash() noexcept {
   uint64_t h = kArenaMagic;
   for (uint64_t v : {sizeof(Host), sizeof(Shard), sizeof(Connection), sizeof(HalfOpen), sizeof(TimeWait),
                      sizeof(Socket), sizeof(Listener), sizeof(EpollSet), sizeof(EpollItem), sizeof(Waiter),
-                     sizeof(TxSegment), sizeof(Buf), sizeof(FdPage), sizeof(ProcessSlot), sizeof(HostConfig),
+                     sizeof(TxSegment), sizeof(Buf), sizeof(BufPool), sizeof(FdPage), sizeof(ProcessSlot), sizeof(HostConfig),
                      sizeof(Sysctls), sizeof(Counters), sizeof(Neighbor), offsetof(Host, shards),
                      offsetof(Host, processes), offsetof(Host, tuples), offsetof(Shard, counters),
                      offsetof(Shard, timers), offsetof(Connection, path), offsetof(Socket, options),

@@ -38,6 +38,7 @@ struct Host {
   int64_t created_ns;
 
   SpanAllocator spans;
+  BufExchange spare_bufs;
   RobustMutex host_lock;               // process table, shard table: attach, fork, exit
   std::atomic<uint64_t> next_inode;
   std::atomic<int32_t> orphan_count;

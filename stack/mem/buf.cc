@@ -7,10 +7,43 @@
 
 namespace ustcp {
 
-void BufPool::Init(SpanAllocator* spans, uint32_t owner) noexcept {
+namespace {
+
+constexpr uint64_t kAddressMask = (uint64_t{1} << 48) - 1;
+
+uint64_t NextHead(uint64_t head, const Buf* first) {
+  return ((head & ~kAddressMask) + (uint64_t{1} << 48)) | reinterpret_cast<uintptr_t>(first);
+}
+
+}  // namespace
+
+void BufExchange::Put(Buf* b) noexcept {
+  auto& at = heads_[static_cast<size_t>(b->buf_class)];
+  uint64_t head = at.load(std::memory_order_relaxed);
+  do {
+    // Others may look at it while it is on top.
+    std::atomic_ref<Buf*>(b->next).store(reinterpret_cast<Buf*>(head & kAddressMask), std::memory_order_relaxed);
+  } while (!at.compare_exchange_weak(head, NextHead(head, b), std::memory_order_release, std::memory_order_relaxed));
+}
+
+Buf* BufExchange::Take(BufClass c) noexcept {
+  auto& at = heads_[static_cast<size_t>(c)];
+  uint64_t head = at.load(std::memory_order_acquire);
+  for (;;) {
+    auto* first = reinterpret_cast<Buf*>(head & kAddressMask);
+    if (first == nullptr) return nullptr;
+    // Taken by another meanwhile, its `next` means something else: then the head has changed too.
+    Buf* next = std::atomic_ref<Buf*>(first->next).load(std::memory_order_relaxed);
+    if (at.compare_exchange_weak(head, NextHead(head, next), std::memory_order_acquire)) return first;
+  }
+}
+
+void BufPool::Init(SpanAllocator* spans, uint32_t owner, BufExchange* exchange) noexcept {
   span_source_ = spans;
+  exchange_ = exchange;
   spans_ = nullptr;
   for (auto& head : free_) head = nullptr;
+  for (auto& count : free_count_) count = 0;
   bytes_taken_ = 0;
   owner_ = owner;
 }
@@ -21,7 +54,21 @@ BufClass BufPool::ClassFor(size_t bytes) noexcept {
   return BufClass::kFrame;
 }
 
+void BufPool::Keep(Buf* b) noexcept {
+  auto i = static_cast<size_t>(b->buf_class);
+  b->next = free_[i];
+  free_[i] = b;
+  ++free_count_[i];
+}
+
 bool BufPool::Grow(BufClass c) noexcept {
+  if (exchange_ != nullptr) {
+    if (Buf* b = exchange_->Take(c)) {
+      b->pool = owner_;
+      Keep(b);
+      return true;
+    }
+  }
   SpanHeader* span = span_source_->Take();
   if (span == nullptr) return false;
   size_t stride = kBufBytes[static_cast<size_t>(c)];
@@ -34,8 +81,7 @@ bool BufPool::Grow(BufClass c) noexcept {
     b->kind = SlotKind::kFree;
     b->buf_class = c;
     b->pool = owner_;
-    b->next = free_[static_cast<size_t>(c)];
-    free_[static_cast<size_t>(c)] = b;
+    Keep(b);
   }
   span->slot_count = count;
   span->next = spans_;
@@ -48,6 +94,7 @@ Buf* BufPool::Take(BufClass c) noexcept {
   if (free_[i] == nullptr && !Grow(c)) return nullptr;
   Buf* b = free_[i];
   free_[i] = b->next;
+  --free_count_[i];
   USTCP_FAULT_POINT();
   b->kind = SlotKind::kBuf;
   USTCP_FAULT_POINT();
@@ -67,13 +114,15 @@ void BufPool::Give(Buf* b) noexcept {
   USTCP_FAULT_POINT();
   b->kind = SlotKind::kFree;
   USTCP_FAULT_POINT();
-  b->next = free_[i];
-  free_[i] = b;
   bytes_taken_ -= kBufBytes[i];
+  if (exchange_ == nullptr || free_count_[i] < kFreeBufsKept[i]) return Keep(b);
+  b->pool = kHostOwner;   // no repair of a shard may find it free and keep it
+  exchange_->Put(b);
 }
 
 void BufPool::ForgetAll() noexcept {
   for (auto& head : free_) head = nullptr;
+  for (auto& count : free_count_) count = 0;
   bytes_taken_ = 0;
 }
 
@@ -83,8 +132,7 @@ void BufPool::Adopt(Buf* b) noexcept {
     bytes_taken_ += kBufBytes[i];
     return;
   }
-  b->next = free_[i];
-  free_[i] = b;
+  Keep(b);
 }
 
 void BufPool::GiveChain(Buf* b) noexcept {

@@ -2,6 +2,7 @@
 // of a connection, a frame on its way, the pool), so there is no reference count.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 
@@ -47,11 +48,30 @@ inline constexpr uint8_t kBufInEngine = 0x80;
 inline constexpr size_t kFrameReadOffset = 64 - 14 - sizeof(VirtioNetHeader);
 static_assert(sizeof(Buf) + kFrameReadOffset + sizeof(VirtioNetHeader) + kMaxFrameBytes <= kBufBytes[3]);
 
+// Free buffers of no shard: what pools have in excess, for pools that run short. Frames that arrive at the wrong shard take
+// their buffers along, mostly in one direction: without a way back one pool would hoard what another has to make anew.
+// Lock-free. A process that dies in between two stores here loses one free buffer.
+class BufExchange {
+ public:
+  void Put(Buf* b) noexcept;
+  // Null when there is none.
+  Buf* Take(BufClass c) noexcept;
+
+ private:
+  // Address of the first buffer in the low 48 bits; above them a count of changes, so that a head that went and came back
+  // is not taken for the one that was read.
+  std::atomic<uint64_t> heads_[kBufClassCount];
+};
+
+// Free buffers of each class that a pool keeps for itself: about what one connection at full speed has in its queues.
+inline constexpr uint32_t kFreeBufsKept[kBufClassCount] = {1024, 512, 256, 96};
+
 // LIFO pools of all classes; guarded by the owning shard's lock. A Buf may go to another pool than the one it was taken
 // from (Part, Join): it then belongs to that one.
 class BufPool {
  public:
-  void Init(SpanAllocator* spans, uint32_t owner) noexcept;
+  // Without an exchange, every free buffer is kept.
+  void Init(SpanAllocator* spans, uint32_t owner, BufExchange* exchange = nullptr) noexcept;
   // An empty Buf of the class (offset and length 0), or null when the arena or the pool's limit is used up.
   Buf* Take(BufClass c) noexcept;
   void Give(Buf* b) noexcept;
@@ -79,9 +99,13 @@ class BufPool {
  private:
   bool Grow(BufClass c) noexcept;
 
+  void Keep(Buf* b) noexcept;
+
   SpanAllocator* span_source_;
+  BufExchange* exchange_;
   SpanHeader* spans_;
   Buf* free_[kBufClassCount];
+  uint32_t free_count_[kBufClassCount];
   size_t bytes_taken_;
   uint32_t owner_;
 };

@@ -2,7 +2,9 @@
 // what a crash leaves must be repairable).
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <set>
+#include <vector>
 
 #include "stack/mem/buf.h"
 #include "tests/support/test_host.h"
@@ -68,6 +70,43 @@ TEST(BufPool, TakesTheLastGivenFirst) {
   shard.bufs.Give(b);
   EXPECT_EQ(shard.bufs.Take(BufClass::kLarge), b);
   EXPECT_EQ(shard.bufs.bytes_taken(), kBufBytes[2]);
+}
+
+// Frames at the wrong shard take their buffers along. With all of them going one way, the arena must not be used up.
+TEST(BufPool, BuffersThatGoOneWayComeBack) {
+  test::TestHost host;
+  Shard& from = host.NewShard();
+  Shard& to = host.NewShard();
+  auto travel = [&](BufClass c, int rounds) {
+    for (int i = 0; i < rounds; ++i) {
+      Buf* b = from.bufs.Take(c);
+      ASSERT_NE(b, nullptr);
+      from.bufs.Part(b, to.index);
+      to.bufs.Join(b);
+      to.bufs.Give(b);
+    }
+  };
+  for (BufClass c : {BufClass::kSmall, BufClass::kMedium, BufClass::kLarge, BufClass::kFrame})
+    travel(c, 2 * static_cast<int>(kFreeBufsKept[static_cast<size_t>(c)]));
+  const size_t used = host.host().spans.bytes_used();
+  for (BufClass c : {BufClass::kSmall, BufClass::kMedium, BufClass::kLarge, BufClass::kFrame}) travel(c, 20000);
+  EXPECT_EQ(host.host().spans.bytes_used(), used);
+  EXPECT_EQ(from.bufs.bytes_taken(), 0u);
+  EXPECT_EQ(to.bufs.bytes_taken(), 0u);
+}
+
+// What is in the exchange is nobody's: no repair may keep it too.
+TEST(BufPool, ExcessBelongsToNoShard) {
+  test::TestHost host;
+  Shard& shard = host.NewShard();
+  std::vector<Buf*> all;
+  for (uint32_t i = 0; i < kFreeBufsKept[3] + 3; ++i) all.push_back(shard.bufs.Take(BufClass::kFrame));
+  for (Buf* b : all) shard.bufs.Give(b);
+  auto nobodys = std::count_if(all.begin(), all.end(), [](const Buf* b) { return b->pool == kHostOwner; });
+  EXPECT_EQ(nobodys, 3);
+  std::set<Buf*> again;
+  for (size_t i = 0; i < all.size(); ++i) again.insert(shard.bufs.Take(BufClass::kFrame));
+  EXPECT_EQ(again, std::set<Buf*>(all.begin(), all.end()));
 }
 
 }  // namespace

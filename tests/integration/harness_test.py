@@ -22,16 +22,24 @@ def checksum(data):
     return ~total & 0xffff
 
 
-def tcp_frame(flip_tcp=False, flip_ip=False, bogus_length=False):
-    """An Ethernet frame with one TCP segment, correct unless told otherwise."""
+def tcp_frame(flip_tcp=False, flip_ip=False, bogus_length=False, zero_sum=False):
+    """An Ethernet frame with one TCP segment, correct unless told otherwise.
+
+    With zero_sum the checksum is 0, written as 0xffff.
+    """
     addresses = bytes([10, 117, 0, 1, 10, 117, 0, 2])
     offset = 15 if bogus_length else 5
 
+    window = 1000
+
     def segment(value):
-        return struct.pack('!HHIIBBHHH', 40000, 80, 1, 1, offset << 4, 0x18, 1000, value, 0) + b'data'
+        return struct.pack('!HHIIBBHHH', 40000, 80, 1, 1, offset << 4, 0x18, window, value, 0) + b'data'
 
     pseudo = addresses + struct.pack('!BBH', 0, 6, len(segment(0)))
-    tcp = segment(checksum(pseudo + segment(0)) ^ flip_tcp)
+    if zero_sum:
+        window += checksum(pseudo + segment(0))
+        assert window < 1 << 16 and checksum(pseudo + segment(0)) == 0
+    tcp = segment(0xffff if zero_sum else checksum(pseudo + segment(0)) ^ flip_tcp)
     header = struct.pack('!BBHHHBBH8s', 0x45, 0, 20 + len(tcp), 1, 0, 64, 6, 0, addresses)
     header = header[:10] + struct.pack('!H', checksum(header) ^ flip_ip) + header[12:]
     return bytes(12) + b'\x08\x00' + header + tcp
@@ -48,9 +56,10 @@ class Harness(unittest.TestCase):
     def test_capture_faults(self):
         with tempfile.NamedTemporaryFile(suffix='.pcap') as file:
             write_pcap(file.name, [tcp_frame(), tcp_frame(flip_tcp=True), tcp_frame(), tcp_frame(flip_ip=True),
-                                   tcp_frame(bogus_length=True), tcp_frame()[:12] + b'\x08\x06\0\1\x08'])
+                                   tcp_frame(bogus_length=True), tcp_frame()[:12] + b'\x08\x06\0\1\x08',
+                                   tcp_frame(zero_sum=True)])
             good, faults = harness.capture_faults(file.name)
-        self.assertEqual(good, 4)
+        self.assertEqual(good, 5)
         self.assertEqual([fault.split(':')[0] for fault in faults], [f'packet {n}' for n in (2, 4, 5, 6)])
         self.assertIn('tcp.checksum', faults[0])
         self.assertIn('ip.checksum', faults[1])

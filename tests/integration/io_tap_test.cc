@@ -10,6 +10,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -439,6 +440,10 @@ TEST_P(TapTest, ErrorsNameTheRemedy) {
 
 // A device owned by a user may be opened by that user, and by no other.
 TEST_P(TapTest, OwnerMayOpenOthersMayNot) {
+  // The device node's mode is the machine's: one test at a time may change it.
+  int turn = open("/dev/net/tun", O_RDONLY | O_CLOEXEC);
+  ASSERT_GE(turn, 0);
+  ASSERT_EQ(flock(turn, LOCK_EX), 0);
   struct stat before;
   ASSERT_EQ(stat("/dev/net/tun", &before), 0);
   ASSERT_EQ(chmod("/dev/net/tun", 0666), 0);
@@ -456,6 +461,7 @@ TEST_P(TapTest, OwnerMayOpenOthersMayNot) {
     EXPECT_EQ(WEXITSTATUS(status), uid == 12345 ? 0 : EPERM);
   }
   chmod("/dev/net/tun", before.st_mode & 07777);
+  close(turn);
 }
 
 TEST_P(TapTest, AddressesOfBothFamilies) {

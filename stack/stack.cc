@@ -82,74 +82,67 @@ Shard& ShardForFrame(Context& ctx, ConstBytes frame) noexcept {
   return target < kMaxShards ? ctx.host.shards[target] : ctx.shard;
 }
 
-// At once when its lock is free, otherwise through its mailbox. The holder looks into the mailbox before it lets go, and
-// once more after (see Locked), so nothing stays there unseen.
-void HandToShard(Context& ctx, Shard& target, Buf* frame) noexcept {
-  ctx.shard.bufs.Part(frame, target.index);
-  target.mailbox.Push(frame);
-  if (&target == &ctx.shard) return;
-  switch (target.lock.TryLock()) {
-    case LockResult::kBusy: break;
-    case LockResult::kOwnerDied: {
-      Context there{ctx.host, target, ctx.now, ctx.wakes, ctx.touched};
-      RepairShard(there);
-      ctx.wakes = there.wakes;
-      target.lock.MarkConsistent();
-      [[fallthrough]];
-    }
-    case LockResult::kClean: {
-      Context there{ctx.host, target, ctx.now, ctx.wakes, ctx.touched};
-      DrainMailbox(there);
-      target.next_deadline_ns.store(NanosOf(NextDeadline(there)));
-      ctx.wakes = there.wakes;
-      ctx.touched = there.touched;
-      if (HasOutput(target)) ctx.touched[target.index / 64] |= uint64_t{1} << (target.index % 64);
-      target.lock.Unlock();
-      return;
-    }
-  }
-  WakeLeader(ctx, target);
-}
-
 namespace {
 
-enum class Delivery { kDone, kBusy, kRedirect };
-
-// Delivers a frame of another shard while both locks are held; its buffer comes back unless the stack kept it.
-Delivery DeliverDirectly(Context& ctx, Shard& target, RxFrame& frame, bool may_redirect) {
+// Makes a visit to another shard if its lock is free: takes in its mail, calls visit(Context&) with that shard's context, and
+// notes what its driver has to know. False when the lock is taken.
+template <typename Visit>
+bool VisitShard(Context& ctx, Shard& target, Visit&& visit) {
   LockResult locked = target.lock.TryLock();
-  if (locked == LockResult::kBusy) return Delivery::kBusy;
+  if (locked == LockResult::kBusy) return false;
   Context there{ctx.host, target, ctx.now, ctx.wakes, ctx.touched};
   if (locked == LockResult::kOwnerDied) {
     RepairShard(there);
     target.lock.MarkConsistent();
   }
   DrainMailbox(there);
-  there.may_redirect = may_redirect;
-  Buf* b = frame.buffer;
-  if (b != nullptr) {
-    ctx.shard.bufs.Part(b, target.index);
-    target.bufs.Join(b);
-  }
-  NetInput(there, frame);
-  if (frame.buffer != nullptr) {
-    target.bufs.Part(b, ctx.shard.index);
-    ctx.shard.bufs.Join(b);
-  }
+  visit(there);
   target.next_deadline_ns.store(NanosOf(NextDeadline(there)));
   ctx.wakes = there.wakes;
   ctx.touched = there.touched;
   if (HasOutput(target)) ctx.touched[target.index / 64] |= uint64_t{1} << (target.index % 64);
   target.lock.Unlock();
-  return there.redirect ? Delivery::kRedirect : Delivery::kDone;
+  return true;
+}
+
+enum class Delivery { kDone, kBusy, kRedirect };
+
+// Delivers a frame of another shard while both locks are held; its buffer comes back unless the stack kept it.
+Delivery DeliverDirectly(Context& ctx, Shard& target, RxFrame& frame) {
+  bool redirect = false;
+  bool visited = VisitShard(ctx, target, [&](Context& there) {
+    there.may_redirect = true;
+    Buf* b = frame.buffer;
+    if (b != nullptr) {
+      ctx.shard.bufs.Part(b, target.index);
+      target.bufs.Join(b);
+    }
+    NetInput(there, frame);
+    if (frame.buffer != nullptr) {
+      target.bufs.Part(b, ctx.shard.index);
+      ctx.shard.bufs.Join(b);
+    }
+    redirect = there.redirect;
+  });
+  if (!visited) return Delivery::kBusy;
+  return redirect ? Delivery::kRedirect : Delivery::kDone;
 }
 
 }  // namespace
 
+// At once when its lock is free, otherwise through its mailbox. The holder looks into the mailbox before it lets go, and
+// once more after (see Locked), so nothing stays there unseen.
+void HandToShard(Context& ctx, Shard& target, Buf* frame) noexcept {
+  ctx.shard.bufs.Part(frame, target.index);
+  target.mailbox.Push(frame);
+  if (&target == &ctx.shard) return;
+  if (!VisitShard(ctx, target, [](Context&) {})) WakeLeader(ctx, target);
+}
+
 void OnFrame(Context& ctx, RxFrame& frame) noexcept {
   Shard* found = &ShardForFrame(ctx, frame.bytes);
   if (found != &ctx.shard) {
-    Delivery delivery = DeliverDirectly(ctx, *found, frame, true);
+    Delivery delivery = DeliverDirectly(ctx, *found, frame);
     if (delivery == Delivery::kDone) return;
     if (delivery == Delivery::kRedirect) found = &ShardForFrame(ctx, frame.bytes);
   }

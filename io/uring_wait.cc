@@ -5,10 +5,11 @@
 //   polls with identity   stay, until the number comes with another identity or the table is full
 //   other polls           never outlive the wait: a poll holds the file open behind the program's close()
 //   the futex wait        stays when the word is this thread's own: otherwise it would swallow somebody else's wake-up
+#include <linux/futex.h>
+
 #include <cerrno>
 
 #include "io/clock.h"
-#include "io/futex.h"
 #include "io/sys.h"
 #include "io/uring_engine.h"
 

@@ -9,8 +9,9 @@
 
 namespace ustcp {
 
-void FutexWake(std::atomic<uint32_t>& word) noexcept {
-  syscall(SYS_futex, reinterpret_cast<uint32_t*>(&word), FUTEX_WAKE, INT_MAX, nullptr, nullptr, 0);
+int FutexWake(std::atomic<uint32_t>& word) noexcept {
+  long woken = syscall(SYS_futex, reinterpret_cast<uint32_t*>(&word), FUTEX_WAKE, INT_MAX, nullptr, nullptr, 0);
+  return woken > 0 ? static_cast<int>(woken) : 0;
 }
 
 int FutexWait(std::atomic<uint32_t>& word, uint32_t expected, int64_t deadline_ns) noexcept {

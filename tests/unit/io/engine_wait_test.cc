@@ -8,8 +8,8 @@
 
 #include <thread>
 
-#include "io/futex.h"
 #include "io/owned_fds.h"
+#include "stack/sync/waiter.h"
 #include "tests/unit/io/engine_fixture.h"
 
 namespace ustcp {
@@ -31,7 +31,7 @@ class EngineWait : public EngineTest {
   // What a waker does (WaitRequest::futex).
   void Wake() {
     word_->fetch_add(1);
-    FutexWake(word_);
+    FutexWake(*word_);
     if (engine_->wake_fd() >= 0) {
       uint64_t one = 1;
       ASSERT_EQ(write(engine_->wake_fd(), &one, sizeof one), 8);
@@ -185,7 +185,7 @@ TEST_P(EngineWait, WakeFromAnotherProcess) {
     char go;
     if (read(start[0], &go, 1) != 1) _exit(1);
     word_->fetch_add(1);
-    FutexWake(word_);
+    FutexWake(*word_);
     // Inherited here; in production such an engine is given a descriptor that other processes can reach.
     uint64_t one = 1;
     if (wake_fd >= 0 && write(wake_fd, &one, sizeof one) != 8) _exit(2);
@@ -206,7 +206,7 @@ TEST_P(EngineWait, NoWaiterStaysBehindOnAWordThatIsNotOwned) {
   WaitRequest request = FutexRequest();
   request.deadline = MonotonicNow() + 1ms;
   EXPECT_TRUE(engine_->Wait(request).timed_out);
-  EXPECT_EQ(FutexWake(word_, 100), 0);
+  EXPECT_EQ(FutexWake(*word_), 0);
 }
 
 TEST_P(EngineWait, NoWakeUpIsLostInTenThousandRaces) {
@@ -548,7 +548,7 @@ TEST_P(EngineWait, WithoutAnyDescriptorLeft) {
   EXPECT_EQ(engine->wake_fd(), -1);
   std::thread waker = OnceAsleep([this] {
     word_->fetch_add(1);
-    FutexWake(word_);
+    FutexWake(*word_);
   });
   WaitRequest request = FutexRequest();
   WaitResult r = engine->Wait(request);

@@ -275,6 +275,29 @@ def machine():
             'hypervisor': bool(first(r'^flags.*\b(hypervisor)\b', '/proc/cpuinfo')), 'load': os.getloadavg()[0]}
 
 
+def machine_line(about):
+    return (f'{about["cpu"]}, {about["cores"]} cores, {about["memory_gib"]} GiB, '
+            f'{"virtual machine, " if about["hypervisor"] else ""}Linux {about["kernel"]}, governor '
+            f'{about["governor"]}, load {about["load"]:.1f}')
+
+
+def conditions(document):
+    return (f'{document["pairs"]} alternating pairs of {document["seconds"]} s, server on core {CORES["server"]}, client '
+            f'on core {CORES["client"]}, CUBIC on both sides; ratio of the medians, ustcp to the kernel')
+
+
+def markdown(document):
+    """The table of docs/performance.md, from what --json writes."""
+    lines = [machine_line(document['machine']) + '.', conditions(document) + '.', '',
+             '| figure | kernel | ustcp | ratio |', '|---|---|---|---|']
+    for row in document['rows'].values():
+        for figure, result in row['figures'].items():
+            kernel, ours = (show(result[side]['median']) if result[side] else '-' for side in ('kernel', 'ustcp'))
+            ratio = f'{result["ratio"]:.2f}' if result['ratio'] is not None else '-'
+            lines.append(f'| {figure} | {kernel} | {ours} | {ratio} |')
+    return '\n'.join(lines) + '\n'
+
+
 def print_notes(row, notes):
     """What explains the figures of a row: frames per call, CPU time per request."""
     ours = notes['ustcp']
@@ -293,6 +316,7 @@ def main():
     parser.add_argument('--build', type=pathlib.Path, required=True, help='build directory with the products')
     parser.add_argument('--quick', action='store_true', help='3 pairs of 1 s each, under 3 minutes; else 5 of 5 s')
     parser.add_argument('--json', type=pathlib.Path, metavar='FILE', help='also writes everything measured here')
+    parser.add_argument('--markdown', type=pathlib.Path, metavar='FILE', help='also writes the table of medians here')
     parser.add_argument('--rows', metavar='A,B', help=f'only these of {",".join(ROWS)}')
     parser.add_argument('--pairs', type=int, help='alternating pairs per row')
     parser.add_argument('--seconds', type=int, help='per measurement')
@@ -310,16 +334,11 @@ def main():
     # Leaving through an exception runs the clean-up.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 
-    about = machine()
-    print(f'{about["cpu"]}, {about["cores"]} cores, {about["memory_gib"]} GiB, '
-          f'{"virtual machine, " if about["hypervisor"] else ""}Linux {about["kernel"]}, governor {about["governor"]}, '
-          f'load {about["load"]:.1f}')
-    print(f'{pairs} alternating pairs of {seconds} s, server on core {CORES["server"]}, client on core '
-          f'{CORES["client"]}, CUBIC on both sides; ratio of the medians, ustcp to the kernel\n', flush=True)
+    document = {'date': datetime.datetime.now(datetime.timezone.utc).isoformat(timespec='seconds'),
+                'machine': machine(), 'pairs': pairs, 'seconds': seconds, 'engine': arguments.engine, 'rows': {}}
+    print(f'{machine_line(document["machine"])}\n{conditions(document)}\n', flush=True)
     print_header()
     begun = time.monotonic()
-    document = {'date': datetime.datetime.now(datetime.timezone.utc).isoformat(timespec='seconds'), 'machine': about,
-                'pairs': pairs, 'seconds': seconds, 'engine': arguments.engine, 'rows': {}}
     failed, low = [], []
     for row in rows:
         figures, notes, failures = compare(row, pairs, seconds)
@@ -339,6 +358,8 @@ def main():
         document['rows'][row] = entry
         if arguments.json:
             arguments.json.write_text(json.dumps(document, indent=2) + '\n', encoding='utf-8')
+        if arguments.markdown:
+            arguments.markdown.write_text(markdown(document), encoding='utf-8')
     print(f'\n{len(rows)} rows in {time.monotonic() - begun:.0f} s'
           + (f'; below {MARK_BELOW}: {"; ".join(low)}' if low else f'; none below {MARK_BELOW}')
           + (f'; FAILED: {", ".join(failed)}' if failed else ''))

@@ -10,27 +10,7 @@ using namespace ustcp;
 
 namespace {
 
-// On the stack, so that any thread may call.
-constexpr size_t kChunkBytes = 32 * 1024;
-
-ssize_t SendRange(const SocketRef& ref, int in_fd, off_t at, size_t count) {
-  char chunk[kChunkBytes];
-  size_t done = 0;
-  while (done < count) {
-    size_t wanted = std::min(count - done, kChunkBytes);
-    long n = sys::Call(SYS_pread64, in_fd, sys::Arg(chunk), sys::Arg(wanted), at + static_cast<off_t>(done));
-    if (n < 0) return done > 0 ? static_cast<ssize_t>(done) : n;
-    if (n == 0) break;   // the file became shorter
-    bool more = done + static_cast<size_t>(n) < count;
-    ssize_t sent = SendBytes(ref, chunk, static_cast<size_t>(n), more ? MSG_MORE : 0);
-    if (sent < 0) return done > 0 ? static_cast<ssize_t>(done) : sent;
-    done += static_cast<size_t>(sent);
-    if (sent < n) break;
-  }
-  return static_cast<ssize_t>(done);
-}
-
-ssize_t SendFile(const SocketRef& ref, int in_fd, off_t* offset, size_t count) {
+ssize_t SendFromFile(const SocketRef& ref, int in_fd, off_t* offset, size_t count) {
   if (offset != nullptr && BadPointer(offset)) return -EFAULT;
   struct stat file;
   if (long error = sys::Call(SYS_fstat, in_fd, sys::Arg(&file)); error < 0) return error;
@@ -44,7 +24,7 @@ ssize_t SendFile(const SocketRef& ref, int in_fd, off_t* offset, size_t count) {
     if (left <= 0) return 0;
     count = std::min(count, static_cast<size_t>(left));
   }
-  ssize_t sent = SendRange(ref, in_fd, at, count);
+  ssize_t sent = SendFile(ref, in_fd, at, count);
   if (sent > 0) {
     if (offset != nullptr) *offset = at + sent;
     else sys::Call(SYS_lseek, in_fd, at + sent, SEEK_SET);
@@ -58,7 +38,7 @@ USTCP_EXPORT ssize_t sendfile(int out_fd, int in_fd, off_t* offset, size_t count
   SocketRef ref = FindSocket(out_fd);
   if (FindSocket(in_fd)) return ToErrno(ssize_t{-EINVAL});
   if (!ref) return real::sendfile(out_fd, in_fd, offset, count);
-  return ToErrno(SendFile(ref, in_fd, offset, count));
+  return ToErrno(SendFromFile(ref, in_fd, offset, count));
 }
 USTCP_ALIAS_OF(sendfile, sendfile64);
 

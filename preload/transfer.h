@@ -12,6 +12,9 @@ namespace ustcp {
 // `total` is the sum of the lengths. MSG_ flags as send() takes them; EPIPE raises SIGPIPE without MSG_NOSIGNAL.
 ssize_t Send(const SocketRef& ref, const iovec* iov, int count, size_t total, int flags) noexcept;
 
+// Sends `count` bytes of a file from `at` on, as send() would from memory; its position stays. Less when the file ends.
+ssize_t SendFile(const SocketRef& ref, int file, off_t at, size_t count) noexcept;
+
 // *out_flags receives the bits of msghdr::msg_flags.
 ssize_t Receive(const SocketRef& ref, const iovec* iov, int count, size_t total, int flags, int* out_flags) noexcept;
 

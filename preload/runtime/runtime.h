@@ -46,15 +46,22 @@ class Locked {
   Locked(const Locked&) = delete;
   Locked& operator=(const Locked&) = delete;
   Context& ctx() noexcept { return lock_.ctx; }
+  // What is due is sent on destruction in any case: it is much, and waiting for more of it gains nothing.
+  void SendAtOnce() noexcept { at_once_ = true; }
 
  private:
   int depth_;   // entered before the lock is taken
+  bool at_once_ = false;
   ShardLock lock_;
 };
 
 // Sleeps until the socket shows any of `events` (EPOLLERR and EPOLLHUP always count), driving its shard meanwhile.
 // Returns 0, EAGAIN when the deadline passed, or EINTR when a signal handler ran.
 int WaitSocket(Socket& socket, uint32_t events, Instant deadline) noexcept;
+
+// Takes in what has arrived if the calling thread can tell at once that something has, and no other thread leads. For
+// calls that go on for long without a wait: acknowledged buffers come back while they are in the cache.
+void TurnIfFramesWait() noexcept;
 
 struct PollMember {
   Socket* socket;

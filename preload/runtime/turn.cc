@@ -119,7 +119,7 @@ Locked::~Locked() {
   ThreadState& t = CurrentThread();
   Context& ctx = lock_.ctx;
   ctx.shard.in_update = nullptr;
-  if (HasOutput(ctx.shard) && !(t.handing_out && &ctx.shard == &HomeShard())) Flush(t, ctx);
+  if (HasOutput(ctx.shard) && (at_once_ || !t.handing_out || &ctx.shard != &HomeShard())) Flush(t, ctx);
   Instant next = NextDeadline(ctx);
   bool earlier = NanosOf(next) < ctx.shard.next_deadline_ns.load(std::memory_order_relaxed);
   ctx.shard.next_deadline_ns.store(NanosOf(next), std::memory_order_relaxed);

@@ -134,6 +134,15 @@ class Watching {
 
 }  // namespace
 
+void TurnIfFramesWait() noexcept {
+  ThreadState& t = CurrentThread();
+  if (!t.engine_waits || t.waiter == nullptr) return;
+  QueueRef queue = KnownQueue();
+  if (queue.fd < 0 || t.engine->CertainlyIdle(queue)) return;
+  Seat seat(t);
+  if (seat.Take()) Turn(t, true);
+}
+
 int WaitSocket(Socket& socket, uint32_t events, Instant deadline) noexcept {
   ThreadState& t = CurrentThread();
   if (!PrepareToWait(t)) return ENOMEM;

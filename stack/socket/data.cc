@@ -23,9 +23,8 @@ size_t TotalBytes(const iovec* iov, int count, size_t skip) {
   return total - skip;
 }
 
-}  // namespace
-
-Result<size_t> SendSocket(Context& ctx, Socket& s, const iovec* iov, int iov_count, size_t skip, int flags) noexcept {
+// kOk: there is a connection, and it takes data.
+Error MaySend(Socket& s) {
   Connection* conn = s.conn;
   if (conn != nullptr && Handshaking(*conn) && s.error == 0 && !s.shut_wr) return Error{EAGAIN};
   bool can_send =
@@ -35,12 +34,27 @@ Result<size_t> SendSocket(Context& ctx, Socket& s, const iovec* iov, int iov_cou
     StoreLevel(s, conn);
     return Error{error};
   }
-  if (!can_send || s.shut_wr) return Error{EPIPE};
+  return can_send && !s.shut_wr ? kOk : Error{EPIPE};
+}
+
+}  // namespace
+
+Result<size_t> SendSocket(Context& ctx, Socket& s, const iovec* iov, int iov_count, size_t skip, int flags) noexcept {
+  if (Error error = MaySend(s); error != kOk) return error;
+  Connection* conn = s.conn;
   size_t total = TotalBytes(iov, iov_count, skip);
   if (total == 0) return size_t{0};
   size_t taken = TcpSend(ctx, *conn, iov, iov_count, skip, (flags & MSG_MORE) != 0, (flags & MSG_OOB) != 0);
   StoreLevel(s, conn);
   if (taken == 0) return Error{EAGAIN};
+  return taken;
+}
+
+Result<size_t> SendSocketFrom(Context& ctx, Socket& s, SendSource& source, size_t limit, int flags) noexcept {
+  if (Error error = MaySend(s); error != kOk) return error;
+  size_t taken = TcpSendFrom(ctx, *s.conn, source, limit, (flags & MSG_MORE) != 0);
+  StoreLevel(s, s.conn);
+  if (taken == 0 && !source.ended) return Error{EAGAIN};
   return taken;
 }
 

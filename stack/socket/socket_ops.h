@@ -18,6 +18,7 @@ namespace ustcp {
 
 struct Context;
 struct Host;
+struct SendSource;
 struct Socket;
 struct EpollSet;
 
@@ -40,6 +41,8 @@ Result<Socket*> AcceptSocket(Host& host, Socket& listening, uint16_t prefer_shar
 
 // MSG_ flags as the kernel takes them for TCP. EAGAIN when nothing could be done (MSG_DONTWAIT or not: the caller blocks).
 Result<size_t> SendSocket(Context& ctx, Socket& s, const iovec* iov, int iov_count, size_t skip, int flags) noexcept;
+// The same for at most `limit` bytes (not 0) of a source (stack/tcp/tcp.h). 0: the source has none now.
+Result<size_t> SendSocketFrom(Context& ctx, Socket& s, SendSource& source, size_t limit, int flags) noexcept;
 Result<size_t> ReceiveSocket(Context& ctx, Socket& s, const iovec* iov, int iov_count, size_t skip, int flags) noexcept;
 Error ShutdownSocket(Context& ctx, Socket& s, int how) noexcept;                            // locked
 

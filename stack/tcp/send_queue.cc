@@ -6,6 +6,7 @@
 #include "stack/base/fault.h"
 #include "stack/host/host.h"
 #include "stack/tcp/recovery/env.h"
+#include "stack/tcp/tcp.h"
 
 namespace ustcp {
 namespace {
@@ -21,7 +22,9 @@ class IovecReader {
     }
     offset_ = skip;
   }
-  void CopyTo(std::byte* to, size_t bytes) {
+  // All of it: nobody asks for more than there is.
+  size_t Read(std::byte* to, size_t wanted) {
+    size_t bytes = wanted;
     while (bytes > 0) {
       size_t n = std::min(bytes, iov_->iov_len - offset_);
       std::memcpy(to, static_cast<const std::byte*>(iov_->iov_base) + offset_, n);
@@ -34,6 +37,7 @@ class IovecReader {
         offset_ = 0;
       }
     }
+    return wanted;
   }
 
  private:
@@ -51,6 +55,56 @@ BufClass ClassForAppend(const Connection& conn, size_t bytes) {
   return std::min(BufPool::ClassFor(expected), BufClass::kLarge);
 }
 
+// `reader.Read(to, n)` puts at most n bytes at `to`; fewer end the appending.
+template <typename Reader>
+size_t Append(Context& ctx, Connection& conn, Reader& reader, size_t limit) {
+  size_t done = 0;
+  while (done < limit) {
+    Buf* tail = conn.send_tail;
+    Buf* fresh = nullptr;
+    if (tail == nullptr || tail->tailroom() == 0) {
+      fresh = ctx.shard.bufs.Take(ClassForAppend(conn, limit - done));
+      if (fresh == nullptr) break;
+      fresh->seq = conn.snd.write_end.raw();
+    }
+    Buf* into = fresh != nullptr ? fresh : tail;
+    size_t wanted = std::min(limit - done, into->tailroom());
+    size_t n = reader.Read(into->end(), wanted);
+    if (fresh != nullptr) {
+      // An empty buffer would stay until the connection ends: nothing acknowledges it.
+      if (n == 0) {
+        ctx.shard.bufs.Give(fresh);
+        break;
+      }
+      if (tail != nullptr) tail->next = fresh;
+      else conn.send_head = fresh;
+      USTCP_FAULT_POINT();
+      conn.send_tail = fresh;
+      USTCP_FAULT_POINT();
+      conn.send_memory += static_cast<uint32_t>(kBufBytes[static_cast<size_t>(fresh->buf_class)]);
+    }
+    into->length += static_cast<uint32_t>(n);
+    USTCP_FAULT_POINT();
+    conn.snd.write_end += static_cast<uint32_t>(n);
+    done += n;
+    if (n < wanted) break;
+  }
+  return done;
+}
+
+class SourceReader {
+ public:
+  explicit SourceReader(SendSource& source) : source_(source) {}
+  size_t Read(std::byte* to, size_t wanted) {
+    size_t n = source_.read(source_.self, to, wanted);
+    if (n < wanted) source_.ended = true;
+    return n;
+  }
+
+ private:
+  SendSource& source_;
+};
+
 }  // namespace
 
 size_t SendQueueRoom(const Connection& conn) noexcept {
@@ -61,28 +115,12 @@ size_t SendQueueRoom(const Connection& conn) noexcept {
 size_t AppendToSendQueue(Context& ctx, Connection& conn, const iovec* iov, int iov_count, size_t skip,
                          size_t limit) noexcept {
   IovecReader reader(iov, iov_count, skip);
-  size_t done = 0;
-  while (done < limit) {
-    Buf* tail = conn.send_tail;
-    if (tail == nullptr || tail->tailroom() == 0) {
-      Buf* fresh = ctx.shard.bufs.Take(ClassForAppend(conn, limit - done));
-      if (fresh == nullptr) break;
-      fresh->seq = conn.snd.write_end.raw();
-      if (tail != nullptr) tail->next = fresh;
-      else conn.send_head = fresh;
-      USTCP_FAULT_POINT();
-      conn.send_tail = tail = fresh;
-      USTCP_FAULT_POINT();
-      conn.send_memory += static_cast<uint32_t>(kBufBytes[static_cast<size_t>(fresh->buf_class)]);
-    }
-    size_t n = std::min(limit - done, tail->tailroom());
-    reader.CopyTo(tail->end(), n);
-    tail->length += static_cast<uint32_t>(n);
-    USTCP_FAULT_POINT();
-    conn.snd.write_end += static_cast<uint32_t>(n);
-    done += n;
-  }
-  return done;
+  return Append(ctx, conn, reader, limit);
+}
+
+size_t AppendToSendQueue(Context& ctx, Connection& conn, SendSource& source, size_t limit) noexcept {
+  SourceReader reader(source);
+  return Append(ctx, conn, reader, limit);
 }
 
 uint32_t GatherFromSendQueue(Connection& conn, Seq seq, uint32_t length, TxFrame& frame) noexcept {

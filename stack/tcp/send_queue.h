@@ -12,6 +12,7 @@
 namespace ustcp {
 
 struct Context;
+struct SendSource;
 
 // Bytes queued, acknowledged or not sent yet.
 inline uint32_t QueuedBytes(const Connection& conn) { return conn.snd.write_end.raw() - conn.snd.snd_una.raw(); }
@@ -25,6 +26,8 @@ size_t SendQueueRoom(const Connection& conn) noexcept;
 // when memory is out.
 size_t AppendToSendQueue(Context& ctx, Connection& conn, const iovec* iov, int iov_count, size_t skip,
                          size_t limit) noexcept;
+// The same with bytes that the source writes to where they stay; also less when the source ended.
+size_t AppendToSendQueue(Context& ctx, Connection& conn, SendSource& source, size_t limit) noexcept;
 
 // Points frame.pieces at [seq, seq + length) and sets piece_count and payload_bytes. Returns the number of bytes gathered:
 // less than `length` when the pieces of a frame do not suffice.

@@ -51,12 +51,23 @@ void TcpUnreachable(Context& ctx, const Tuple& tuple) noexcept;
 
 // --- from the socket layer ---
 
+// Where bytes come from that are not in memory yet. It writes them where they stay, so they are copied once. Exists for the
+// length of one call, and is asked under the shard's lock: it must not wait.
+struct SendSource {
+  // Puts at most `n` bytes at `to` and returns how many; fewer than `n`: that is all for now.
+  size_t (*read)(void* self, std::byte* to, size_t n) = nullptr;
+  void* self = nullptr;
+  bool ended = false;   // out: it gave fewer than it was asked for
+};
+
 // Active open. socket.local and socket.peer are set; registers the tuple. Errors: EADDRNOTAVAIL (tuple taken),
 // ENETUNREACH, ENOBUFS. On success socket.conn is in SYN_SENT and the SYN is due.
 Error TcpConnect(Context& ctx, Socket& socket) noexcept;
 // Copies up to iov bytes into the send queue; returns the number taken (0: no room). `more`: MSG_MORE. `urgent`: MSG_OOB.
 size_t TcpSend(Context& ctx, Connection& conn, const iovec* iov, int iov_count, size_t skip, bool more,
                bool urgent) noexcept;
+// The same for up to `limit` bytes of a source.
+size_t TcpSendFrom(Context& ctx, Connection& conn, SendSource& source, size_t limit, bool more) noexcept;
 // Copies received bytes out, up to the urgent mark as Linux does. `peek` leaves them queued; `peek_offset` skips.
 // `discard` (MSG_TRUNC) drops without copying. Returns bytes; *at_mark set when it stopped at the urgent mark.
 size_t TcpReceive(Context& ctx, Connection& conn, const iovec* iov, int iov_count, size_t skip, size_t limit, bool peek,

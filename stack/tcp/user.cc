@@ -91,6 +91,19 @@ void OnRoomMade(Context& ctx, Connection& conn, size_t copied) {
   if (due) AckNow(ctx, conn);
 }
 
+// Bytes were put into the send queue: they go out with the next poll.
+void OnQueued(Context& ctx, Connection& conn, bool more, bool urgent) {
+  conn.cork_more = more;
+  // PSH marks where the program stopped, and every half window of a long stream.
+  bool forced = conn.snd.write_end.After(conn.pushed_seq + conn.snd.max_window / 2);
+  if (!more || forced) conn.pushed_seq = conn.snd.write_end;
+  if (urgent) {
+    conn.snd_up = conn.snd.write_end;
+    conn.urgent_out = true;
+  }
+  TcpScheduleOutput(ctx, conn);
+}
+
 bool StreamReadable(const Connection& conn, uint32_t target) {
   uint32_t available = conn.rcv_nxt.raw() - conn.copied_seq.raw();
   if (available == 0 || static_cast<int32_t>(available) < 0) return false;
@@ -115,16 +128,17 @@ size_t TcpSend(Context& ctx, Connection& conn, const iovec* iov, int iov_count, 
   OnApplicationWrite(EnvOf(ctx), conn.snd);
   size_t taken = room != 0 ? AppendToSendQueue(ctx, conn, iov, iov_count, skip, room) : 0;
   if (taken < total) conn.wants_space = true;
-  if (taken == 0) return 0;
-  conn.cork_more = more;
-  // PSH marks where the program stopped, and every half window of a long stream.
-  bool forced = conn.snd.write_end.After(conn.pushed_seq + conn.snd.max_window / 2);
-  if (!more || forced) conn.pushed_seq = conn.snd.write_end;
-  if (urgent && taken == total) {
-    conn.snd_up = conn.snd.write_end;
-    conn.urgent_out = true;
-  }
-  TcpScheduleOutput(ctx, conn);
+  if (taken != 0) OnQueued(ctx, conn, more, urgent && taken == total);
+  return taken;
+}
+
+size_t TcpSendFrom(Context& ctx, Connection& conn, SendSource& source, size_t limit, bool more) noexcept {
+  size_t room = std::min(limit, SendQueueRoom(conn));
+  OnApplicationWrite(EnvOf(ctx), conn.snd);
+  size_t taken = room != 0 ? AppendToSendQueue(ctx, conn, source, room) : 0;
+  if (taken < limit && !source.ended) conn.wants_space = true;
+  // A source that ends early has the rest elsewhere, and it follows at once.
+  if (taken != 0) OnQueued(ctx, conn, more || taken < limit, false);
   return taken;
 }
 

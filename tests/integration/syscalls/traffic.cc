@@ -172,6 +172,63 @@ void Reset(Address address) {
   close(fd);
 }
 
+// Sends a file of 3,000,001 bytes to a reader in a child, which prints how much came and whether it was right.
+void SendLargeFile(int listener, Address address, const char* directory, bool cached, int flags) {
+  constexpr size_t kBytes = 3'000'001;
+  std::vector<char> content(kBytes);
+  uint32_t x = 1;
+  for (char& c : content) c = static_cast<char>((x = x * 1664525 + 1013904223) >> 24);
+  std::string path = std::string(directory) + "/ustcp-syscalls-XXXXXX";
+  int file = mkstemp(path.data());
+  unlink(path.c_str());
+  for (size_t done = 0; done < kBytes;) {
+    ssize_t n = write(file, content.data() + done, kBytes - done);
+    if (n <= 0) break;
+    done += static_cast<size_t>(n);
+  }
+  if (!cached) {
+    fsync(file);
+    posix_fadvise(file, 0, 0, POSIX_FADV_DONTNEED);
+  }
+  Pair pair = Connected(listener, address);
+  std::fflush(stdout);
+  pid_t reader = fork();
+  if (reader == 0) {
+    close(pair.client);
+    std::vector<char> in(kBytes + 1);
+    size_t got = 0;
+    ssize_t n;
+    while ((n = recv(pair.server, in.data() + got, in.size() - got, 0)) > 0) got += static_cast<size_t>(n);
+    std::printf("arrived: %zu, the same: %d\n", got, got == kBytes && std::memcmp(in.data(), content.data(), got) == 0);
+    std::fflush(stdout);
+    _exit(0);
+  }
+  close(pair.server);
+  fcntl(pair.client, F_SETFL, flags);
+  off_t offset = 0;
+  while (offset < static_cast<off_t>(kBytes)) {
+    // More than there is: the call ends where the file does.
+    ssize_t n = sendfile(pair.client, file, &offset, kBytes);
+    if (n == 0 || (n < 0 && errno != EAGAIN)) break;
+    if (n < 0) Await(pair.client, POLLOUT);
+  }
+  std::printf("sent: %ld\n", static_cast<long>(offset));
+  Show("and at the end", sendfile(pair.client, file, &offset, 1));
+  std::fflush(stdout);
+  close(pair.client);
+  waitpid(reader, nullptr, 0);
+  close(file);
+}
+
+void LargeFiles(int listener, Address address) {
+  Title("sendfile of a large file");
+  SendLargeFile(listener, address, "/tmp", true, 0);
+  SendLargeFile(listener, address, "/tmp", false, 0);
+  SendLargeFile(listener, address, "/dev/shm", true, 0);
+  SendLargeFile(listener, address, "/tmp", true, O_NONBLOCK);
+  SendLargeFile(listener, address, "/tmp", false, O_NONBLOCK);
+}
+
 void Limits(Address address) {
   Title("full buffers and time limits");
   int listener = Listen(address);
@@ -217,6 +274,7 @@ void Limits(Address address) {
   Show("from a bad descriptor", sendfile(pair.client, 999, nullptr, 100));
   close(file);
   ClosePair(pair);
+  LargeFiles(listener, address);
 
   Title("lingering close");
   pair = Connected(listener, address);

@@ -5,6 +5,7 @@
 #include "stack/tcp/tcb.h"
 #include "stack/wire/tcp.h"
 #include "stack/wire/tcp_options.h"
+#include "stack/tcp/send_queue.h"
 #include "tests/support/two_hosts.h"
 
 namespace ustcp::test {
@@ -36,6 +37,21 @@ class ConnectionTest : public ::testing::Test {
       iovec iov{const_cast<std::byte*>(data.data()) + from, data.size() - from};
       auto r = SendSocket(ctx, *s, &iov, 1, 0, 0);
       return r.ok() ? *r : 0;
+    });
+  }
+  // As Send(), from a source that has `had` bytes and then ends. Returns what the stack says.
+  Result<size_t> SendFrom(int i, Socket* s, size_t had, size_t limit) {
+    return net.On(i, [&](Context& ctx) {
+      SendSource source;
+      source.self = &had;
+      source.read = [](void* self, std::byte* to, size_t n) {
+        auto& left = *static_cast<size_t*>(self);
+        n = std::min(n, left);
+        std::fill_n(to, n, std::byte{'x'});
+        left -= n;
+        return n;
+      };
+      return SendSocketFrom(ctx, *s, source, limit, 0);
     });
   }
   // Bytes read, or minus errno.
@@ -128,6 +144,33 @@ class ConnectionTest : public ::testing::Test {
 
 TEST_F(ConnectionTest, E1SmallTransfer) { Transfer(5); }
 TEST_F(ConnectionTest, D1LargeTransfer) { Transfer(3'000'000); }
+
+// D1. What a source gives is sent; its end and a full queue are told apart, and only the latter announces room.
+TEST_F(ConnectionTest, D1SourceThatEndsAndSourceThatFindsNoRoom) {
+  Socket* listening = Listen(80);
+  Socket* client = Connect(80);
+  Socket* server = nullptr;
+  ASSERT_TRUE(net.RunUntil([&] { return (server = Accept(listening)) != nullptr; }, 10s));
+  Result<size_t> some = SendFrom(0, client, 3000, 10'000);
+  ASSERT_TRUE(some.ok());
+  EXPECT_EQ(*some, 3000u);
+  EXPECT_FALSE(client->conn->wants_space);
+  Result<size_t> nothing = SendFrom(0, client, 0, 10'000);
+  ASSERT_TRUE(nothing.ok());
+  EXPECT_EQ(*nothing, 0u);
+  net.Run(1s);
+  std::vector<std::byte> got;
+  EXPECT_EQ(Receive(1, server, got), 3000);
+  EXPECT_EQ(got, std::vector<std::byte>(3000, std::byte{'x'}));
+  size_t room = SendQueueRoom(*client->conn);
+  Result<size_t> part = SendFrom(0, client, room + 1, room + 1);
+  ASSERT_TRUE(part.ok());
+  EXPECT_EQ(*part, room);
+  EXPECT_TRUE(client->conn->wants_space);
+  EXPECT_EQ(SendFrom(0, client, 1, 1).error(), Error{EAGAIN});
+  net.On(0, [&](Context& ctx) { EXPECT_EQ(ShutdownSocket(ctx, *client, 1), kOk); });
+  EXPECT_EQ(SendFrom(0, client, 1, 1).error(), Error{EPIPE});
+}
 
 struct Variant {
   const char* name;

@@ -39,7 +39,7 @@ TEST_F(QueueTest, D1SendQueueKeepsWhatIsNotAcknowledged) {
       uint32_t queued = written - acked;
       ASSERT_EQ(QueuedBytes(*conn), queued);
       ASSERT_EQ(SendQueueRoom(*conn), queued < conn->sndbuf ? conn->sndbuf - queued : 0);
-      switch (random() % 3) {
+      switch (random() % 4) {
         case 0: {
           size_t want = std::min<size_t>(random() % (random() % 4 == 0 ? 100'000 : 2000), SendQueueRoom(*conn));
           std::vector<std::byte> data(want + 7);
@@ -64,7 +64,30 @@ TEST_F(QueueTest, D1SendQueueKeepsWhatIsNotAcknowledged) {
             ASSERT_EQ(at, acked + offset + got);
           }
           break;
-        case 2:
+        case 2: {
+          // A source that gives what it has, piece by piece, and sometimes ends before what was asked for.
+          struct Stock {
+            uint32_t next;
+            size_t left;
+          } stock{written, random() % (random() % 4 == 0 ? 100'000 : 2000)};
+          SendSource source;
+          source.self = &stock;
+          source.read = [](void* self, std::byte* to, size_t n) {
+            auto& from = *static_cast<Stock*>(self);
+            n = std::min(n, from.left);
+            for (size_t i = 0; i < n; ++i) to[i] = At(from.next++);
+            from.left -= n;
+            return n;
+          };
+          size_t want = std::min<size_t>(random() % 3 == 0 ? stock.left + 1 : stock.left, SendQueueRoom(*conn));
+          size_t expected = std::min(want, stock.left);
+          ASSERT_EQ(AppendToSendQueue(ctx, *conn, source, want), expected);
+          ASSERT_EQ(source.ended, expected < want);
+          for (const Buf* b = conn->send_head; b != nullptr; b = b->next) ASSERT_NE(b->length, 0u);
+          written += static_cast<uint32_t>(expected);
+          break;
+        }
+        case 3:
           acked += queued != 0 ? static_cast<uint32_t>(random()) % (queued + 1) : 0;
           conn->snd.snd_una = start + acked;
           TrimSendQueue(ctx, *conn);

@@ -91,10 +91,7 @@ bool VisitShard(Context& ctx, Shard& target, Visit&& visit) {
   LockResult locked = target.lock.TryLock();
   if (locked == LockResult::kBusy) return false;
   Context there{ctx.host, target, ctx.now, ctx.wakes, ctx.touched};
-  if (locked == LockResult::kOwnerDied) {
-    RepairShard(there);
-    target.lock.MarkConsistent();
-  }
+  TakeOver(there, locked);
   DrainMailbox(there);
   visit(there);
   target.next_deadline_ns.store(NanosOf(NextDeadline(there)));

@@ -78,14 +78,9 @@ bool SweepBuffers(Host& host, uint16_t slot, Wakes& wakes, Instant now) {
 }  // namespace
 
 TryShardLock::TryShardLock(Host& host, Shard& shard, Instant now) : ctx{host, shard, now, {}} {
-  switch (shard.lock.TryLock()) {
-    case LockResult::kBusy: return;
-    case LockResult::kOwnerDied:
-      RepairShard(ctx);
-      shard.lock.MarkConsistent();
-      break;
-    case LockResult::kClean: break;
-  }
+  const LockResult locked = shard.lock.TryLock();
+  if (locked == LockResult::kBusy) return;
+  TakeOver(ctx, locked);
   held_ = true;
 }
 

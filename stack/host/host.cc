@@ -132,11 +132,15 @@ uint32_t Context::Random() noexcept {
   return static_cast<uint32_t>((x * 0x2545f4914f6cdd1du) >> 32);
 }
 
+void TakeOver(Context& ctx, LockResult locked) noexcept {
+  ctx.now = ctx.shard.Advance(ctx.now);
+  if (locked != LockResult::kOwnerDied) return;
+  RepairShard(ctx);
+  ctx.shard.lock.MarkConsistent();
+}
+
 ShardLock::ShardLock(Host& host, Shard& shard, Instant now) noexcept : ctx{host, shard, now, {}, {}} {
-  if (shard.lock.Lock() == LockResult::kOwnerDied) {
-    RepairShard(ctx);
-    shard.lock.MarkConsistent();
-  }
+  TakeOver(ctx, shard.lock.Lock());
 }
 
 }  // namespace ustcp

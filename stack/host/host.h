@@ -95,6 +95,10 @@ size_t MinimumArenaBytes() noexcept;
 // Takes a free shard (initialising it on first use), or null when all are taken. Caller holds host_lock.
 Shard* TakeShard(Host& host, uint16_t process, Instant now) noexcept;
 
+// For whoever has just got the lock of ctx.shard, with what the lock said: sees to it that the shard's time does not go back,
+// and repairs the shard when its previous holder died.
+void TakeOver(Context& ctx, LockResult locked) noexcept;
+
 // Holds a shard's lock and repairs the shard when its previous holder died. The wake-ups collected in ctx.wakes are the
 // caller's to perform after Unlock().
 class ShardLock {

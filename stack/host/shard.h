@@ -1,6 +1,7 @@
 // A shard: one independent instance of the stack. Everything in it is guarded by its lock unless said otherwise.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 
@@ -103,6 +104,11 @@ struct Shard {
   Counters counters;
   DriveStats drive_stats;
   uint64_t random_state;
+  Instant latest;                         // time that a holder of the lock brought; see Advance
+
+  // The time for whoever has just taken the lock. It does not go back, though drivers read the clock before they have the
+  // lock, and a visitor brings the time at which its own turn began.
+  Instant Advance(Instant now) noexcept { return latest = std::max(latest, now); }
 };
 
 }  // namespace ustcp

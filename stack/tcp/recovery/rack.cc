@@ -1,6 +1,7 @@
 // RACK (RFC 8985 6): a segment is lost when one sent sufficiently later has been delivered. Linux' variant: the
 // reordering window is zero while nothing was ever seen to be reordered and either three segments are SACKed or recovery
 // is under way, which gives RFC 6675's three duplicates.
+#include "stack/base/check.h"
 #include "stack/tcp/recovery/internal.h"
 
 namespace ustcp::recovery {
@@ -45,6 +46,7 @@ int64_t RackRemaining(const SenderEnv& env, const Sender& s, const TxSegment& r,
 
 void RackAdvance(const SenderEnv& env, Sender& s, uint8_t flags, const SendMark& sent) noexcept {
   const int64_t rtt_us = ToMicros(env.now - sent.at);
+  USTCP_DCHECK(rtt_us >= 0);
   // Faster than any round trip ever: the original was delivered, not this retransmission (RFC 8985 6.2 step 2).
   if ((flags & (TxSegment::kRetransmitted | TxSegment::kEverRetransmitted)) != 0 && rtt_us < s.rtt.min_rtt_us()) return;
   s.rack.advanced = true;

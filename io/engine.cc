@@ -21,20 +21,24 @@ struct EngineMemory {
 
 constexpr size_t kMemoryBytes = (sizeof(EngineMemory) + 4095) / 4096 * 4096;
 
+const char* WhyNoRing(int error) noexcept {
+  return error == -ENOSYS   ? "this kernel has no usable io_uring"
+         : error == -EPERM  ? "io_uring is not permitted here (kernel.io_uring_disabled, or a sandbox)"
+         : error == -ENOMEM ? "no memory for io_uring"
+                            : "io_uring cannot be set up";
+}
+
 // Says once per process why plain calls do the work.
 void ReportFallBack(int error) noexcept {
   static std::atomic<bool> reported{false};
   if (reported.exchange(true)) return;
-  const char* why = error == -ENOSYS   ? "this kernel has no usable io_uring"
-                    : error == -EPERM  ? "io_uring is not permitted here (kernel.io_uring_disabled, or a sandbox)"
-                    : error == -ENOMEM ? "no memory for io_uring"
-                                       : "io_uring cannot be set up";
-  ReportLine("libustcp: %s (%s); using plain reads and writes", why, ErrorName(-error));
+  ReportLine("ustcp: %s (%s); using plain reads and writes", WhyNoRing(error), ErrorName(-error));
 }
 
 }  // namespace
 
-Engine* Engine::Create(const EngineOptions& options) noexcept {
+Engine* Engine::Create(const EngineOptions& options, int* ring_error) noexcept {
+  if (ring_error != nullptr) *ring_error = 0;
   void* p = sys::Map(nullptr, kMemoryBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (sys::MapFailed(p)) return nullptr;
   // A child sees zeroes here, never state that describes the parent's ring.
@@ -52,6 +56,7 @@ Engine* Engine::Create(const EngineOptions& options) noexcept {
       needs_wake_fd = (ring->features() & kFeatureFutexWait) == 0;
     } else {
       ring->~UringEngine();
+      if (ring_error != nullptr) *ring_error = -r;
       if (options.kind == EngineKind::kUring) {
         Destroy(engine);
         return nullptr;
@@ -62,6 +67,20 @@ Engine* Engine::Create(const EngineOptions& options) noexcept {
   // With no descriptor left, waits look at the futex word every few milliseconds instead.
   engine->plain_->Open(options.wake_fd, needs_wake_fd);
   return engine;
+}
+
+IoError Engine::CheckRing() noexcept {
+  EngineOptions options;
+  options.kind = EngineKind::kUring;
+  int error = 0;
+  Engine* engine = Create(options, &error);
+  if (engine != nullptr) {
+    Destroy(engine);
+    return {};
+  }
+  if (error == 0) error = ENOMEM;
+  return MakeError(error == EPERM ? EACCES : ENETDOWN, "%s (%s); permit it, or set USTCP_ENGINE=auto", WhyNoRing(-error),
+                   ErrorName(error));
 }
 
 void Engine::Destroy(Engine* engine) noexcept {

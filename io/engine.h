@@ -13,6 +13,7 @@
 
 #include "io/engine_types.h"
 #include "io/frame_sink.h"
+#include "io/tap.h"
 #include "stack/frame.h"
 #include "stack/mem/buf.h"
 
@@ -24,8 +25,11 @@ class UringEngine;
 class Engine {
  public:
   // Never fails for want of io_uring unless kUring was asked for: says so on stderr once per process and goes on with
-  // plain calls. Null when memory cannot be mapped.
-  static Engine* Create(const EngineOptions& options) noexcept;
+  // plain calls. Null when memory cannot be mapped, or kUring cannot be had. `ring_error` (may be null) gets the errno
+  // number for which there is no ring, 0 otherwise.
+  static Engine* Create(const EngineOptions& options, int* ring_error = nullptr) noexcept;
+  // Whether kUring can be had: EACCES (not permitted) or ENETDOWN, with the line to show.
+  static IoError CheckRing() noexcept;
   // Ends the ring and frees the engine. Queues must have been released, or their buffers be swept by tag later.
   static void Destroy(Engine* engine) noexcept;
   // In the child of a fork, before anything else: closes the descriptors that belonged to the parent's engines.

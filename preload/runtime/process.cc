@@ -44,6 +44,9 @@ class ProcessLock {
 
 IoError TryAttach() {
   if (IoError e = LoadSettings(environ, &g_process.settings)) return e;
+  // Who insists on a ring is told at the first socket, not by a wait that fails later.
+  if (static_cast<EngineKind>(g_process.settings.host.engine) == EngineKind::kUring)
+    if (IoError e = Engine::CheckRing()) return e;
   return Attach(g_process.settings, environ, &g_process.member);
 }
 

@@ -79,7 +79,7 @@ bool PrepareToWait(ThreadState& t) noexcept {
     auto kind = static_cast<EngineKind>(AttachedHost()->config.engine);
     if (kind != EngineKind::kPlain) {
       Engine* better = Engine::Create(OptionsFor(kind));
-      if (better == nullptr && t.engine == nullptr) return false;
+      if (better == nullptr && (t.engine == nullptr || kind == EngineKind::kUring)) return false;
       if (better != nullptr) {
         if (t.engine != nullptr) {
           ShardLock lock(*AttachedHost(), HomeShard(), Now());

@@ -75,11 +75,11 @@ class Process:
 class Net:
     """The network of one test. A context manager: leaves nothing behind."""
 
-    def __init__(self, topology='direct', loss_percent=0.0):
+    def __init__(self, topology='direct', loss_percent=0.0, owner=None):
         if os.geteuid() != 0:
             raise RuntimeError('needs root: network namespaces and a TAP')
         self.stack = contextlib.ExitStack()
-        self.topology, self.loss_percent = topology, loss_percent
+        self.topology, self.loss_percent, self.owner = topology, loss_percent, owner
         self.prefix = netns.unique_prefix()
         self.count = 0
 
@@ -124,7 +124,8 @@ class Net:
         self.host.ip('-6', 'route', 'add', 'fd75:7374:6372::/64', 'via', GATEWAY6)
 
     def _tap_host(self):
-        self.app.run(self.tool(), 'net', 'up', '--interface', INTERFACE, timeout=20)
+        owner = ['--owner', self.owner] if self.owner is not None else []
+        self.app.run(self.tool(), 'net', 'up', '--interface', INTERFACE, *owner, timeout=20)
         self.stack.callback(self._quietly, self.app.command(self.tool(), 'net', 'down', '--interface', INTERFACE))
 
     def _route(self):
@@ -194,31 +195,34 @@ class Net:
 
     def kernel(self, *words, timeout=60, check=True, stdin=None):
         """Runs a program on the kernel side; returns its output."""
-        return self._complete(self.peer.command(*words), timeout, check, stdin)
+        return self.complete(self.peer.command(*words), timeout, check, stdin)
 
     def ustcp(self, *words, timeout=60, check=True, stdin=None):
         """Runs a program on the ustcp side; returns its output."""
-        return self._complete(self.ustcp_command(*words), timeout, check, stdin)
+        return self.complete(self.ustcp_command(*words), timeout, check, stdin)
 
     def query(self, *words, timeout=20):
         """Runs the tool against this host: query('ss', '-t')."""
-        return self._complete(self.app.command('env', *self.host_environment(), self.tool(), *words), timeout, True,
+        return self.complete(self.app.command('env', *self.host_environment(), self.tool(), *words), timeout, True,
                               None)
 
     def start_kernel(self, *words, **popen):
-        return self._start(self.peer.command(*words), words, popen)
+        return self.start(self.peer.command(*words), words, **popen)
 
     def start_ustcp(self, *words, **popen):
-        return self._start(self.ustcp_command(*words), words, popen)
+        return self.start(self.ustcp_command(*words), words, **popen)
 
-    def _start(self, command, words, popen):
+    def start(self, command, words, **popen):
+        """Starts a command in the background; `words` are the program's own, for the name of its log."""
         self.count += 1
         log = self.dir / f'{self.count}-{pathlib.Path(str(words[0])).name}.log'
         process = Process(command, log, **popen)
         self.stack.callback(process.stop)
         return process
 
-    def _complete(self, command, timeout, check, stdin):
+    @staticmethod
+    def complete(command, timeout=60, check=True, stdin=None):
+        """Runs a command to its end: its output, or (exit status, output, errors) when nobody wants it checked."""
         process = subprocess.Popen(command, stdin=subprocess.PIPE if stdin is not None else subprocess.DEVNULL,
                                    stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
         try:
@@ -264,8 +268,8 @@ class Net:
     def capture(self, namespace, interface, packets=20000):
         """Captures in the background; yields the path of the file, complete when the block is left."""
         path = self.dir / f'{interface}.pcap'
-        process = self._start(namespace.command('tcpdump', '-Z', 'root', '-U', '-n', '-i', interface, '-s', '0',
-                                                '-B', '16384', '-c', packets, '-w', path), ['tcpdump'], {})
+        process = self.start(namespace.command('tcpdump', '-Z', 'root', '-U', '-n', '-i', interface, '-s', '0',
+                                               '-B', '16384', '-c', packets, '-w', path), ['tcpdump'])
         wait_until(lambda: 'listening on' in process.log(), 10, 'tcpdump listens')
         yield path
         process.stop(signal.SIGINT)
@@ -340,10 +344,10 @@ def sha256(path):
 
 class TestCase(unittest.TestCase):
     """Brings the network up for every test, and shows the programs' output when a test fails."""
-    TOPOLOGY, LOSS_PERCENT = 'direct', 0.0
+    TOPOLOGY, LOSS_PERCENT, OWNER = 'direct', 0.0, None
 
     def setUp(self):
-        self.net = Net(self.TOPOLOGY, self.LOSS_PERCENT)
+        self.net = Net(self.TOPOLOGY, self.LOSS_PERCENT, self.OWNER)
         self.net.__enter__()
         self.addCleanup(self.net.__exit__)
         self.addCleanup(self._show_logs)

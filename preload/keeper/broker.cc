@@ -420,6 +420,7 @@ int Broker::Run() {
     polls.push_back({listen_fd_, POLLIN, 0});
     polls.push_back({driver_fd_, POLLIN, 0});
     for (const Client& client : clients_) polls.push_back({client.fd, POLLIN, 0});
+    for (int fd : options_.name_fds) polls.push_back({fd, POLLIN, 0});
     bool unused = !options_.stay && idle_ && Members() == 0;
     if (!unused) idle_since = kNever;
     if (unused && idle_since == kNever) idle_since = MonotonicNow();
@@ -430,6 +431,8 @@ int Broker::Run() {
     if (n > 0) {
       for (size_t i = 0; i < known; ++i)
         if (polls[i + 2].revents != 0) Serve(clients_[i]);
+      for (size_t i = known + 2; i < polls.size(); ++i)
+        if (polls[i].revents != 0) AnswerNameQuestion(polls[i].fd);
       clients_.erase(std::remove_if(clients_.begin(), clients_.end(), [](const Client& c) { return c.fd < 0; }),
                      clients_.end());
       if (polls[1].revents != 0) HearDriver();

@@ -23,7 +23,7 @@ struct BrokerOptions {
   std::string socket_path;
   std::string arena_record_path;
   int host_lock_fd = -1;
-  int interface_lock_fd = -1;
+  std::vector<int> name_fds;   // hold the names of the interface and the addresses; readable when others ask whose
   int ready_fd = -1;      // told when the socket is there; -1: nobody waits
   int adopt_fd = -1;      // an arena to go on with
   TapQueue spare;         // opened while starting; the first request gets it

@@ -87,10 +87,11 @@ IoError Prepare(const Arguments& arguments, BrokerOptions* out) {
     }
     out->tap_handed_in = true;
     std::memcpy(out->settings.host.interface, out->spare.name, sizeof(out->spare.name));
-    return TakeInterfaceLock(out->settings.host.interface, &out->interface_lock_fd);
+    return TakeInterfaceLock(out->settings.host.interface, &out->name_fds);
   }
-  if (IoError error = TakeInterfaceLock(settings.host.interface, &out->interface_lock_fd)) return error;
+  if (IoError error = TakeInterfaceLock(settings.host.interface, &out->name_fds)) return error;
   if (IoError error = CheckAddresses(settings)) return error;
+  if (IoError error = TakeAddressLocks(settings, &out->name_fds)) return error;
   // With an arena to go on with, members hold the queues and offer them.
   if (out->adopt_fd >= 0) return {};
   TapOpenOptions options;

@@ -38,6 +38,36 @@ uint32_t ReadNumberFile(const char* path, uint32_t fallback) {
   return read == 1 && value >= 0 ? static_cast<uint32_t>(value) : fallback;
 }
 
+IoError NoDescriptor() { return Fail(ENETDOWN, "no descriptor left", "", "raise RLIMIT_NOFILE"); }
+
+enum class Taken { kYes, kByAnother, kNoDescriptor };
+
+// Takes a name that one keeper of a network namespace can have at a time, for as long as the descriptor added to *fds stays open. `owner` gets
+// " (keeper 123 of user 0)" when another has it and says so.
+template <size_t N>
+Taken TakeName(const char* kind, const char* name, char (&owner)[N], std::vector<int>* fds) {
+  // An abstract socket: it belongs to the network namespace, as interfaces do, and goes with its owner.
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  int length = std::snprintf(address.sun_path + 1, sizeof(address.sun_path) - 1, "ustcp-%s/%s", kind, name);
+  auto size = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + 1 + static_cast<size_t>(length));
+  // Not to be waited for: a holder that is stopped answers nobody, and the question is not worth more.
+  int made = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  if (made < 0) return Taken::kNoDescriptor;
+  if (bind(made, reinterpret_cast<sockaddr*>(&address), size) == 0) {
+    listen(made, 8);   // others ask who holds it; the answer is the connection itself (AnswerNameQuestion)
+    fds->push_back(made);
+    return Taken::kYes;
+  }
+  ucred peer{};
+  socklen_t peer_size = sizeof(peer);
+  if (connect(made, reinterpret_cast<sockaddr*>(&address), size) == 0 &&
+      getsockopt(made, SOL_SOCKET, SO_PEERCRED, &peer, &peer_size) == 0)
+    TextBuilder(owner) << " (keeper " << peer.pid << " of user " << peer.uid << ")";
+  close(made);
+  return Taken::kByAnother;
+}
+
 }  // namespace
 
 IoError TakeHostLock(const char* path, int* fd) {
@@ -56,29 +86,39 @@ IoError TakeHostLock(const char* path, int* fd) {
   return {};
 }
 
-IoError TakeInterfaceLock(const char* interface, int* fd) {
-  // An abstract socket: it belongs to the network namespace, as the interface does, and goes with its owner.
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  int length = std::snprintf(address.sun_path + 1, sizeof(address.sun_path) - 1, "ustcp-interface/%s", interface);
-  auto size = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + 1 + static_cast<size_t>(length));
-  int made = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
-  if (made < 0) return Fail(ENETDOWN, "no descriptor left", "", "raise RLIMIT_NOFILE");
-  if (bind(made, reinterpret_cast<sockaddr*>(&address), size) == 0) {
-    listen(made, 1);   // so that others can ask who holds it
-    *fd = made;
-    return {};
+void AnswerNameQuestion(int fd) {
+  for (int asking; (asking = accept4(fd, nullptr, nullptr, SOCK_CLOEXEC)) >= 0;) close(asking);
+}
+
+IoError TakeInterfaceLock(const char* interface, std::vector<int>* fds) {
+  char owner[64] = {};
+  switch (TakeName("interface", interface, owner, fds)) {
+    case Taken::kYes: return {};
+    case Taken::kNoDescriptor: return NoDescriptor();
+    case Taken::kByAnother: break;
   }
-  ucred owner{};
-  socklen_t owner_size = sizeof(owner);
   char detail[96];
-  TextBuilder text(detail);
-  text << interface;
-  if (connect(made, reinterpret_cast<sockaddr*>(&address), size) == 0 &&
-      getsockopt(made, SOL_SOCKET, SO_PEERCRED, &owner, &owner_size) == 0)
-    text << " (keeper " << owner.pid << " of user " << owner.uid << ")";
-  close(made);
+  TextBuilder(detail) << interface << owner;
   return Fail(ENETDOWN, "another host uses the interface ", detail, "join it with USTCP_HOST or set USTCP_INTERFACE");
+}
+
+IoError TakeAddressLocks(const Settings& settings, std::vector<int>* fds) {
+  for (int i = 0; i < settings.host.address_count; ++i) {
+    const IpAddress& address = settings.host.addresses[i].address;
+    if (address.is_link_local()) continue;   // one on every link
+    char text[64];
+    FormatAddress(address, text);
+    char owner[64] = {};
+    switch (TakeName("address", text, owner, fds)) {
+      case Taken::kYes: continue;
+      case Taken::kNoDescriptor: return NoDescriptor();
+      case Taken::kByAnother: break;
+    }
+    char detail[160];
+    TextBuilder(detail) << text << owner;
+    return Fail(EINVAL, "another host has the address ", detail, "choose another in addresses (USTCP_ADDR)");
+  }
+  return {};
 }
 
 IoError CheckAddresses(const Settings& settings) {

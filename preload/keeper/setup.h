@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <vector>
 
 #include "io/config.h"
 #include "io/tap.h"
@@ -12,8 +13,15 @@ namespace ustcp::keeper {
 // Takes the host's lock file for as long as *fd stays open. EEXIST: another keeper has it.
 IoError TakeHostLock(const char* path, int* fd);
 
-// One host per interface and network namespace: the kernel spreads frames over all queues of a TAP, whoever holds them.
-IoError TakeInterfaceLock(const char* interface, int* fd);
+// One host per interface and network namespace, for as long as the descriptor added to *fds stays open: the kernel
+// spreads frames over all queues of a TAP, whoever holds them.
+IoError TakeInterfaceLock(const char* interface, std::vector<int>* fds);
+
+// One host per address and network namespace, whatever their interfaces. EINVAL when another has one of them.
+IoError TakeAddressLocks(const Settings& settings, std::vector<int>* fds);
+
+// One of the descriptors of the two above is readable: others have asked who holds it. Makes room for more questions.
+void AnswerNameQuestion(int fd);
 
 // EINVAL when an address of the host belongs to the kernel in this network namespace.
 IoError CheckAddresses(const Settings& settings);

@@ -30,6 +30,7 @@ void Receive(ThreadState& t, Context& ctx, QueueRef queue) {
   size_t bytes = 0;
   auto sink = [&ctx, &bytes](RxFrame& frame) {
     bytes += frame.bytes.size();
+    if (__builtin_expect(Capturing(), 0)) CaptureIn(frame, ctx.now);
     OnFrame(ctx, frame);
   };
   for (uint32_t frames = 0; frames < kFramesPerTurn && bytes < kBytesPerTurn;) {

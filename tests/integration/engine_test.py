@@ -4,7 +4,10 @@
 `ustcp ss --engine` tells; the loads are such that a ring has batches to carry. Ratios only, no times.
 """
 
+import ctypes
 import json
+import os
+import socket
 import unittest
 
 import harness
@@ -31,8 +34,6 @@ FORBIDDEN = [PYTHON, '-c', FORBID_IO_URING]
 
 def io_uring_works():
     """Whether this machine lets anybody use io_uring."""
-    import ctypes
-    import os
     parameters = ctypes.create_string_buffer(120)
     fd = ctypes.CDLL(None).syscall(NR_IO_URING_SETUP, 4, parameters)
     if fd >= 0:
@@ -100,7 +101,7 @@ class Engine(harness.TestCase):
 
     def test_forbidden_and_demanded_is_an_error(self):
         """engine = uring never means plain."""
-        listener = self.net.peer.call(harness.socket.create_server, (self.net.peer4, 8080))
+        listener = self.net.peer.call(socket.create_server, (self.net.peer4, 8080))
         self.addCleanup(listener.close)
         listener.settimeout(0.2)
         status, _, lines = self.fetch_forbidden(self.net.peer4, 'uring')

@@ -268,7 +268,7 @@ class Net:
     def capture(self, namespace, interface, packets=20000):
         """Captures in the background; yields the path of the file, complete when the block is left."""
         path = self.dir / f'{interface}.pcap'
-        process = self.start(namespace.command('tcpdump', '-Z', 'root', '-U', '-n', '-i', interface, '-s', '0',
+        process = self.start(namespace.command('tcpdump', '-Z', 'root', '-U', '--immediate-mode', '-n', '-i', interface, '-s', '0',
                                                '-B', '16384', '-c', packets, '-w', path), ['tcpdump'])
         wait_until(lambda: 'listening on' in process.log(), 10, 'tcpdump listens')
         yield path

@@ -18,6 +18,9 @@ class CommandError : public std::runtime_error {
 };
 
 void AddRun(CLI::App& app);
+// Before the arguments are parsed: the program that `run` is to start, and all that follows it, is not ours to interpret.
+// Remembers it; returns how many arguments are left.
+int CutProgram(int argc, char** argv);
 void AddNet(CLI::App& app);
 void AddSs(CLI::App& app);
 void AddNstat(CLI::App& app);

@@ -36,7 +36,7 @@ int main(int argc, char** argv) {
   AddSettings(app);
   AddHosts(app);
   try {
-    app.parse(argc, argv);
+    app.parse(CutProgram(argc, argv), argv);
   } catch (const CLI::ParseError& error) {
     return app.exit(error);
   } catch (const CommandError& error) {

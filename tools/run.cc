@@ -17,6 +17,8 @@ struct RunOptions {
   std::string host;
 };
 
+std::vector<char*> g_program;   // what CutProgram took, with a null at the end
+
 // Beside this program in the build tree and in a prefix, then where it is installed.
 std::string FindObject() {
   char self[4096];
@@ -33,9 +35,8 @@ std::string FindObject() {
   throw CommandError("libustcp.so is not found beside this program nor in " USTCP_LIB_DIR "; install it");
 }
 
-void Run(const RunOptions& options, std::vector<std::string> words) {
-  if (!words.empty() && words[0] == "--") words.erase(words.begin());
-  if (words.empty()) throw CommandError("run needs a program; write ustcp run PROGRAM ARGUMENTS", 2);
+void Run(const RunOptions& options) {
+  if (g_program.empty()) throw CommandError("run needs a program; write ustcp run PROGRAM ARGUMENTS", 2);
   std::string object = FindObject();
   // Names are separated by blanks and colons in LD_PRELOAD and cannot be quoted.
   if (object.find_first_of(" :") != std::string::npos)
@@ -44,21 +45,29 @@ void Run(const RunOptions& options, std::vector<std::string> words) {
   setenv("LD_PRELOAD", object.c_str(), 1);
   if (!options.host.empty()) setenv("USTCP_HOST", options.host.c_str(), 1);
   ToolSettings();   // a mistake is told here, before the program starts
-  std::vector<char*> arguments;
-  for (std::string& word : words) arguments.push_back(word.data());
-  arguments.push_back(nullptr);
-  execvp(arguments[0], arguments.data());
-  throw CommandError(fmt::format("cannot run {}: {}", words[0], std::strerror(errno)), errno == ENOENT ? 127 : 126);
+  execvp(g_program[0], g_program.data());
+  throw CommandError(fmt::format("cannot run {}: {}", g_program[0], std::strerror(errno)), errno == ENOENT ? 127 : 126);
 }
 
 }  // namespace
+
+int CutProgram(int argc, char** argv) {
+  if (argc < 2 || std::strcmp(argv[1], "run") != 0) return argc;
+  int end = 2;   // of our own words
+  while (end < argc && argv[end][0] == '-' && std::strcmp(argv[end], "--") != 0)
+    end += std::strcmp(argv[end], "--host") == 0 ? 2 : 1;
+  if (end >= argc) return argc;
+  int first = std::strcmp(argv[end], "--") == 0 ? end + 1 : end;
+  if (first < argc) g_program.assign(argv + first, argv + argc + 1);
+  return end;
+}
 
 void AddRun(CLI::App& app) {
   auto options = std::make_shared<RunOptions>();
   CLI::App* run = app.add_subcommand("run", "run a program on a host");
   run->add_option("--host", options->host, "the host's name (USTCP_HOST)");
-  run->prefix_command();
-  run->callback([run, options] { Run(*options, run->remaining()); });
+  run->footer("PROGRAM and its arguments follow, after -- if that makes it clearer.");
+  run->callback([options] { Run(*options); });
 }
 
 }  // namespace ustcp::tool

@@ -122,6 +122,8 @@ bool CheckAck(Context& ctx, Connection& conn, const Segment& seg, bool& reset) {
     }
     ProcessAck(ctx, conn, seg);
     Establish(ctx, conn, seg);
+    OnEstablished(EnvOf(ctx), conn.snd, -1);
+    SocketEvents(ctx, conn, EPOLLOUT | EPOLLWRNORM);
     return true;
   }
   AckFate fate = ProcessAck(ctx, conn, seg);

@@ -33,6 +33,8 @@ TEST_P(SimultaneousTest, E10_CrossingSynsMakeOneConnection) {
   EXPECT_EQ(pair.Invariants(), "");
   for (int i = 0; i < 2; ++i) {
     EXPECT_TRUE(pair.ends[i].socket->conn->simultaneous) << "the SYNs did not cross";
+    EXPECT_EQ(pair.ends[i].socket->state, SocketState::kConnected);
+    EXPECT_NE(pair.ends[i].socket->ready.load() & EPOLLOUT, 0u) << "whoever waits for the connection is not told";
     pair.ends[i].seed = static_cast<uint64_t>(i);
     pair.ends[i].to_send = 50'000;
   }

@@ -231,7 +231,6 @@ IoError Broker::GiveQueue(uint16_t shard, bool reopen, const TapQueue** out) {
 }
 
 IoError Broker::AdoptOffer(uint16_t shard, int fd) {
-  if (queues_[shard].fd >= 0) return {};   // known already: the sender's is a copy of it
   int copy = fcntl(fd, F_DUPFD_CLOEXEC, 3);
   if (copy < 0) return Fail(ENETDOWN, "no descriptor left for a TAP queue", "", "raise RLIMIT_NOFILE");
   TapQueue queue;
@@ -239,6 +238,8 @@ IoError Broker::AdoptOffer(uint16_t shard, int fd) {
     close(copy);
     return error;
   }
+  // What the member has is what it reads. One that we opened for the shard meanwhile would be read by nobody.
+  if (queues_[shard].fd >= 0) close(queues_[shard].fd);
   queues_[shard] = queue;
   TellQueue(shard);
   return {};

@@ -321,7 +321,8 @@ void Driver::LookAtShard(Shard& shard, Instant now, Plan* plan) {
   ShardWatch& watch = shards_[shard.index];
   uint32_t state = shard.state.load();
   if (state == Shard::kOrphaned && FreeWhenEmpty(shard)) return;
-  if (adopted_ && watch.queue.fd < 0 && !watch.asked_queue && now - started_ > kQueuePatience) {
+  // A member's queue comes from the member, sooner or later; a second one beside it would be read by nobody.
+  if (adopted_ && state == Shard::kOrphaned && watch.queue.fd < 0 && !watch.asked_queue && now - started_ > kQueuePatience) {
     watch.asked_queue = true;
     Tell(InternalKind::kNeedQueue, shard.index);
   }

@@ -1,4 +1,5 @@
 // Deaths: of members (their references are dropped), of the keeper's halves (another goes on with the arena).
+#include <gmock/gmock.h>
 #include <netinet/in.h>
 #include <signal.h>
 #include <sys/wait.h>
@@ -9,12 +10,15 @@
 #include "io/arena_map.h"
 #include "io/clock.h"
 #include "io/frame_io.h"
+#include "io/keeper_channel.h"
 #include "io/owned_fds.h"
 #include "stack/socket/socket_ops.h"
 #include "tests/support/keeper_fixture.h"
 
 namespace ustcp::keeper_test {
 namespace {
+
+using ::testing::HasSubstr;
 
 class KeeperDeath : public KeeperTest {
  protected:
@@ -81,6 +85,19 @@ class KeeperDeath : public KeeperTest {
     });
     std::memcpy(out, r.message, sizeof(*out));
     return r.code == 0;
+  }
+
+  // What the broker says of itself.
+  std::string Status() const {
+    int fd = ConnectKeeper(SocketPath().c_str());
+    KeeperRequest request;
+    KeeperReply reply;
+    int unused = -1;
+    if (SendMessage(fd, &request, sizeof(request), -1) != 0 ||
+        ReceiveMessage(fd, &reply, sizeof(reply), &unused, 2000) != sizeof(reply))
+      reply.message[0] = 0;
+    close(fd);
+    return reply.message;
   }
 
   static void KillAndWait(pid_t pid) {
@@ -310,6 +327,50 @@ TEST_F(KeeperDeath, NewcomerFindsTheAbandonedArena) {
   EXPECT_EQ(joined.value, 29);
   EXPECT_NE(joined.keeper_pid, r.keeper_pid);
   Release(member);
+}
+
+// A keeper that adopts the arena waits for the queue that the member has: one opened beside it would get a share of the
+// interface's frames that nobody reads.
+TEST_F(KeeperDeath, AdoptedShardGetsNoSecondQueueBesideItsMembers) {
+  MakeTap();
+  int go[2];
+  ASSERT_EQ(pipe(go), 0);
+  Child member = StartMember(
+      [this, &go] {
+        Report r = AttachHere();
+        if (r.code == 0) r.code = ListenHere(8080);
+        if (r.code != 0) return r;
+        std::vector<const char*> environment = Environment();
+        TapQueue queue;
+        uint16_t shard = ThisMember().host->processes[r.process].shard;
+        IoError error = RequestQueue(ThisSettings(), environment.data(), &ThisMember(), shard, &queue);
+        if (error) return Report{.code = error.code};
+        std::fclose(std::fopen((directory() + "/ready").c_str(), "we"));
+        char unused;
+        if (read(go[0], &unused, 1) != 1) return Report{.code = EIO};
+        error = EnsureKeeper(ThisSettings(), environment.data(), &ThisMember());
+        r.code = error.code;
+        return r;
+      },
+      true);
+  ASSERT_TRUE(Eventually([this] { return access((directory() + "/ready").c_str(), F_OK) == 0; }));
+  Count before;
+  ASSERT_TRUE(Look(&before));
+  pid_t broker = BrokerPid();
+  kill(broker, SIGSTOP);
+  KillAndWait(before.keeper_pid);
+  KillAndWait(broker);
+  Child newcomer = StartMember([this] { return AttachHere(); }, true);
+  ASSERT_EQ(Read(newcomer).code, 0);
+  usleep(800'000);   // longer than the keeper waits for offers
+  EXPECT_THAT(Status(), HasSubstr(" 0 queues"));
+  ASSERT_EQ(write(go[1], "g", 1), 1);
+  EXPECT_EQ(Read(member).code, 0);
+  EXPECT_THAT(Status(), HasSubstr(" 1 queues"));
+  Release(newcomer);
+  Release(member);
+  close(go[0]);
+  close(go[1]);
 }
 
 }  // namespace

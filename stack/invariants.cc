@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "stack/host/bufs.h"
 #include "stack/host/host.h"
 #include "stack/socket/listener.h"
 #include "stack/stack.h"
@@ -27,6 +28,7 @@ class Checker {
       if (r.sender == nullptr) Fail("a segment record without a sender");
     });
     CheckTransmitList();
+    CheckBufs();
     if (records_in_queues_ != records_) Fail("a segment record outside every queue");
     if (armed_ != shard_.timers.armed()) Fail("timers armed without an owner");
     if (shard_.in_update != nullptr) Fail("a connection is still marked as being changed");
@@ -165,6 +167,42 @@ class Checker {
     Expect(last == shard_.tx_tail, "wrong tail of the transmit list");
   }
 
+  // --- buffers ---
+
+  void Reach(const Buf* b) {
+    for (; b != nullptr; b = b->next) ReachOne(*b);
+  }
+  void ReachOne(const Buf& b) {
+    Expect(b.kind == SlotKind::kBuf, "a free buffer in use");
+    Expect(b.pool == shard_.index, "a buffer of another pool in use");
+    ++bufs_reached_;
+  }
+
+  // Every buffer of this pool is free, an engine's, or in exactly one queue.
+  void CheckBufs() {
+    shard_.connections.ForEachLive([this](Connection& c) {
+      Reach(c.send_head);
+      Reach(c.rcv_head);
+      Reach(c.ofo_head);
+    });
+    Reach(shard_.ready_frames_head);
+    for (const Datagram& datagram : shard_.reassembly.datagrams)
+      if (datagram.used && datagram.buffer != nullptr) ReachOne(*datagram.buffer);
+    size_t taken = 0, bytes = 0, coming = 0, mail = 0;
+    shard_.mailbox.ForEach([&mail](const Buf&) { ++mail; });
+    ForEachBuf(ctx_.host, [&](const Buf& b) {
+      if (b.kind == SlotKind::kFree) return;
+      if (b.pool == (shard_.index | kOnTheWay)) ++coming;
+      if (b.pool != shard_.index) return;
+      bytes += kBufBytes[static_cast<size_t>(b.buf_class)];
+      if ((b.flags & kBufInEngine) == 0) ++taken;
+    });
+    Expect(coming == mail, "a buffer on its way that is not in the mailbox");
+    Expect(taken <= bufs_reached_, "a taken buffer that is in no queue");
+    Expect(taken >= bufs_reached_, "a buffer in two queues");
+    Expect(bytes == shard_.bufs.bytes_taken(), "bytes_taken does not match the buffers");
+  }
+
   // --- the other records ---
 
   void CheckHalfOpen(HalfOpen& h) {
@@ -226,6 +264,7 @@ class Checker {
   size_t listed_ = 0;
   size_t records_ = 0;
   size_t records_in_queues_ = 0;
+  size_t bufs_reached_ = 0;
 };
 
 }  // namespace

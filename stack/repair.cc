@@ -16,7 +16,8 @@ void ClearSuspicion(Buf* b) {
   for (; b != nullptr && b->kind == SlotKind::kBufSuspect; b = b->next) b->kind = SlotKind::kBuf;
 }
 
-// Finds every buffer that somebody still refers to; the others go back to the pool.
+// Finds every buffer that somebody still refers to; the others go back to the pool. What is in the mailbox or on its way
+// there is no pool's.
 void SweepBufs(Context& ctx) {
   Shard& shard = ctx.shard;
   ForEachBufOf(ctx.host, shard.index, [](Buf& b) {
@@ -36,20 +37,11 @@ void SweepBufs(Context& ctx) {
   }
   // Datagrams in the making are given up: their buffers are swept.
   shard.reassembly = Reassembly{};
-  // The mailbox is filled without our lock: what is in it is taken out, cleared and put back.
-  Buf* mail = shard.mailbox.TakeAll();
-  ClearSuspicion(mail);
   shard.bufs.ForgetAll();
   ForEachBufOf(ctx.host, shard.index, [&shard](Buf& b) {
     if (b.kind == SlotKind::kBufSuspect) b.kind = SlotKind::kFree;
     shard.bufs.Adopt(&b);
   });
-  while (mail != nullptr) {
-    Buf* next = mail->next;
-    shard.bufs.Part(mail, shard.index);
-    shard.mailbox.Push(mail);
-    mail = next;
-  }
 }
 
 // Every deadline that some record stands for, from the record: the wheel's own links are not looked at.
@@ -188,6 +180,39 @@ void RepairShard(Context& ctx) noexcept {
   RepairSockets(ctx);
   CountAnew(ctx);
   shard.turns.fetch_add(1);
+}
+
+bool ReclaimLostBuf(Context& ctx, Buf& b) noexcept {
+  Shard& shard = ctx.shard;
+  auto lost = [&] {
+    bool in_mail = false;
+    shard.mailbox.ForEach([&](const Buf& mail) { in_mail |= &mail == &b; });
+    return !in_mail && b.kind == SlotKind::kBuf && b.pool == (shard.index | kOnTheWay);
+  };
+  auto reclaim = [&] {
+    if (!lost()) return;
+    shard.bufs.Join(&b);
+    shard.bufs.Give(&b);
+  };
+  if (!lost()) return true;
+  Shard& sender = ctx.host.shards[b.parted_by % kMaxShards];
+  if (&sender == &shard) {
+    reclaim();
+    return true;
+  }
+  // Buffers part and arrive under the sender's lock: who holds it knows that nobody is in between.
+  LockResult locked = sender.lock.TryLock();
+  if (locked == LockResult::kBusy) return false;
+  if (locked == LockResult::kOwnerDied) {
+    Context there{ctx.host, sender, ctx.now, ctx.wakes, ctx.touched};
+    RepairShard(there);
+    sender.lock.MarkConsistent();
+    ctx.wakes = there.wakes;
+    ctx.touched = there.touched;
+  }
+  reclaim();
+  sender.lock.Unlock();
+  return true;
 }
 
 }  // namespace ustcp

@@ -31,7 +31,12 @@ void OnDeadline(Context& ctx) noexcept;
 // that was being changed towards its peer.
 void RepairShard(Context& ctx) noexcept;
 
-// Counts the invariants that do not hold (tests); explains the first one in `why`.
+// A buffer on its way to ctx.shard (kOnTheWay): comes back to the pool when whoever sent or took it died in between. False
+// when that cannot be told now, since the sender's shard is held.
+bool ReclaimLostBuf(Context& ctx, Buf& b) noexcept;
+
+// Counts the invariants that do not hold (tests, `ustcp ss --check`); explains the first one in `why`. On a host that
+// runs, buffers that others are putting into the mailbox at this moment count as lost: ask again.
 int CheckInvariants(Context& ctx, char* why, size_t why_bytes) noexcept;
 
 }  // namespace ustcp

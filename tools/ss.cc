@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
+#include "tools/check.h"
 #include "tools/commands.h"
 
 namespace ustcp::tool {
@@ -25,6 +26,7 @@ struct SsOptions {
   bool extended = false;
   bool summary = false;
   bool engine = false;
+  bool check = false;
   bool json = false;
   bool no_header = false;
   bool v4 = false;
@@ -282,9 +284,16 @@ void PrintEngine(Host& host, bool json) {
   if (json) fmt::print("{}\n", document.dump(2));
 }
 
+void Check(Host& host) {
+  std::vector<std::string> faults = CheckHost(host);
+  for (const std::string& fault : faults) fmt::print("{}\n", fault);
+  if (!faults.empty()) throw CommandError("the host is not consistent");
+}
+
 void Ss(const SsOptions& options) {
   Filter filter = ParseFilter(options.filter);
-  Observed observed;
+  Observed observed(/*writable=*/options.check);
+  if (options.check) return Check(observed.host());
   if (options.engine) return PrintEngine(observed.host(), options.json);
   std::vector<SocketRow> rows = CollectSockets(observed.host(), options.information, options.memory);
   if (options.summary) return PrintSummary(rows, options.json);
@@ -312,6 +321,7 @@ void AddSs(CLI::App& app) {
   ss->add_flag("-t,--tcp,-n,--numeric", o->accepted, "accepted: all sockets are TCP, all output is numeric");
   ss->add_flag("-j,--json", o->json, "as JSON");
   ss->add_flag("--engine", o->engine, "how frames were moved, by shard");
+  ss->add_flag("--check", o->check, "whether the host's structures are consistent; exit status 1 and what is wrong otherwise");
   ss->add_option("filter", o->filter, "state NAME, sport = :PORT, dport = :PORT, src ADDRESS, dst ADDRESS");
   ss->callback([o] { Ss(*o); });
 }

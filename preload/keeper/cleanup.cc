@@ -75,6 +75,20 @@ bool SweepBuffers(Host& host, uint16_t slot, Wakes& wakes, Instant now) {
   return all;
 }
 
+// Frames that the process was handing to another shard, or taking from its mailbox. False: a lock is held.
+bool SweepLostBuffers(Host& host, Wakes& wakes, Instant now) {
+  bool all = true;
+  ForEachBuf(host, [&](Buf& buf) {
+    uint32_t to = buf.pool & ~kOnTheWay;
+    if (buf.kind != SlotKind::kBuf || (buf.pool & kOnTheWay) == 0 || to >= kMaxShards) return;
+    TryShardLock lock(host, host.shards[to], now);
+    all &= lock && ReclaimLostBuf(lock.ctx, buf);
+    lock.Unlock();
+    FlushWakes(lock.ctx, wakes);
+  });
+  return all;
+}
+
 }  // namespace
 
 TryShardLock::TryShardLock(Host& host, Shard& shard, Instant now) : ctx{host, shard, now, {}} {
@@ -197,7 +211,7 @@ bool Burial::Advance(Host& host, Wakes& wakes, Instant now) {
   if (!DropDescriptors(host, wakes, now)) return false;
   for (; next_shard_ < kMaxShards && LaidOut(host.shards[next_shard_]); ++next_shard_)
     if (!SweepShard(host, host.shards[next_shard_], wakes, now)) return false;
-  if (!SweepBuffers(host, slot_, wakes, now)) return false;
+  if (!SweepBuffers(host, slot_, wakes, now) || !SweepLostBuffers(host, wakes, now)) return false;
   wakes.Forget(slot_);
   SimpleLock guard(host.host_lock);
   ProcessSlot& process = host.processes[slot_];

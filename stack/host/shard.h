@@ -29,6 +29,11 @@ class Mailbox {
     while (!head_.compare_exchange_weak(head, b, std::memory_order_release, std::memory_order_relaxed));
   }
   bool empty() const noexcept { return head_.load(std::memory_order_acquire) == nullptr; }
+  // Calls visit(const Buf&) for what is in it. Requires the shard's lock: nobody takes anything out meanwhile.
+  template <typename Visit>
+  void ForEach(Visit&& visit) const {
+    for (const Buf* b = head_.load(std::memory_order_acquire); b != nullptr; b = b->next) visit(*b);
+  }
   // Oldest first.
   Buf* TakeAll() noexcept {
     Buf* in = head_.exchange(nullptr, std::memory_order_acquire);

@@ -21,13 +21,15 @@ struct Buf {
   SlotKind kind;         // kBuf while taken
   BufClass buf_class;
   uint8_t flags;         // free for the owner
-  uint32_t pool;         // index of the shard whose pool it belongs to at present
+  uint32_t pool;         // index of the shard whose pool it belongs to at present, or kOnTheWay and where it goes
   uint32_t offset;       // of the first used byte, from data()
   uint32_t length;       // used bytes
   uint32_t seq;          // free for the owner: sequence number of the first used byte
   Buf* next;             // free for the owner
   uint64_t tag;          // free for the owner
-  uint64_t reserved[3];
+  uint32_t parted_by;    // pool that it left, while it is on the way
+  uint32_t reserved0;
+  uint64_t reserved[2];
 
   std::byte* data() { return reinterpret_cast<std::byte*>(this + 1); }
   std::byte* begin() { return data() + offset; }
@@ -37,6 +39,10 @@ struct Buf {
   size_t tailroom() const { return capacity() - offset - length; }
 };
 static_assert(sizeof(Buf) == 64);
+
+// In Buf::pool, beside the index of the pool it goes to, from Part() to Join(): it belongs to no pool, so no repair takes it
+// for one that was forgotten. Who left it there by dying is found out by ReclaimLostBuf (stack/stack.h).
+inline constexpr uint32_t kOnTheWay = 0x8000'0000;
 
 // In Buf::flags while an engine holds the buffer for reads to come, with Buf::tag naming the engine's process (its slot
 // in the host's table): when that process is dead, whoever cleans up walks the pool's spans and gives these back.
@@ -82,10 +88,11 @@ class BufPool {
   size_t bytes_taken() const noexcept { return bytes_taken_; }
   SpanHeader* spans() const noexcept { return spans_; }
   // A taken Buf changes pools: Part with it under this pool's lock, Join it under the other's. In between it is on its way
-  // to `to` (a shard's mailbox), or nobody's (kHostOwner); no repair of this shard takes it back.
+  // to `to` (into a shard's mailbox, before this pool's lock is dropped), or nobody's (kHostOwner).
   void Part(Buf* b, uint32_t to) noexcept {
     bytes_taken_ -= kBufBytes[static_cast<size_t>(b->buf_class)];
-    b->pool = to;
+    b->parted_by = owner_;
+    b->pool = to | kOnTheWay;
   }
   void Join(Buf* b) noexcept {
     bytes_taken_ += kBufBytes[static_cast<size_t>(b->buf_class)];

@@ -438,5 +438,60 @@ TEST_F(Repair, EpollCollects) {
       });
 }
 
+// T14: one shard hands a frame to another while the holder of the other's lock dies.
+class BufsOnTheWay : public ::testing::Test {
+ protected:
+  BufsOnTheWay() : from(box.NewShard()), to(box.NewShard()) {}
+  // What HandToShard does first.
+  Buf* Part() {
+    ShardLock lock(box.host(), from, TestHost::DefaultStart());
+    Buf* b = from.bufs.Take(BufClass::kSmall);
+    from.bufs.Part(b, to.index);
+    return b;
+  }
+  void RepairTarget() {
+    ShardLock lock(box.host(), to, TestHost::DefaultStart());
+    RepairShard(lock.ctx);
+  }
+  TestHost box;
+  Shard& from;
+  Shard& to;
+};
+
+TEST_F(BufsOnTheWay, RepairOfTheTargetLeavesThemAlone) {
+  Buf* b = Part();
+  RepairTarget();   // the sender has parted with it, and not pushed it yet
+  EXPECT_EQ(b->kind, SlotKind::kBuf);
+  to.mailbox.Push(b);
+  RepairTarget();
+  EXPECT_EQ(b->kind, SlotKind::kBuf);
+  ShardLock lock(box.host(), to, TestHost::DefaultStart());
+  EXPECT_NE(to.bufs.Take(BufClass::kSmall), b);
+}
+
+TEST_F(BufsOnTheWay, ComeBackWhenTheSenderDied) {
+  Buf* b = Part();
+  ShardLock lock(box.host(), to, TestHost::DefaultStart());
+  {
+    ShardLock sender(box.host(), from, TestHost::DefaultStart());
+    EXPECT_FALSE(ReclaimLostBuf(lock.ctx, *b));   // it may be about to push
+  }
+  EXPECT_TRUE(ReclaimLostBuf(lock.ctx, *b));
+  EXPECT_EQ(b->kind, SlotKind::kFree);
+  EXPECT_EQ(to.bufs.bytes_taken(), 0u);
+}
+
+TEST_F(BufsOnTheWay, AreNotLostInTheMailbox) {
+  Buf* b = Part();
+  to.mailbox.Push(b);
+  ShardLock lock(box.host(), to, TestHost::DefaultStart());
+  EXPECT_TRUE(ReclaimLostBuf(lock.ctx, *b));
+  EXPECT_EQ(b->kind, SlotKind::kBuf);
+  EXPECT_EQ(to.mailbox.TakeAll(), b);
+  // Taken out, and its taker died.
+  EXPECT_TRUE(ReclaimLostBuf(lock.ctx, *b));
+  EXPECT_EQ(b->kind, SlotKind::kFree);
+}
+
 }  // namespace
 }  // namespace ustcp::test

@@ -52,6 +52,7 @@ uint16_t TakeProcessSlot(Host& host, int32_t pid, uint64_t start_time, uint32_t 
   slot.start_time = start_time;
   slot.shard = kNoShard;
   slot.intent.store(0);
+  slot.waking.store(0);
   // Last: the keeper looks at live slots without the lock.
   slot.state.store(ProcessSlot::kLive);
   return free_slot;

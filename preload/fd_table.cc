@@ -182,6 +182,7 @@ int PrepareFork(int* error) noexcept {
   child.start_time = 0;
   child.shard = kNoShard;
   child.intent.store(0);
+  child.waking.store(0);
   // From here on the references below are found by whoever cleans up after this process.
   child.state.store(ProcessSlot::kForking);
   for (int p = 0; p < kFdPages; ++p) {

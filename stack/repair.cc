@@ -135,6 +135,12 @@ void CountAnew(Context& ctx) {
   ctx.host.time_wait_count.store(time_waits);
 }
 
+// The holder may have died between what happened to a socket and telling those who wait for it. An event too many does no
+// harm: everybody looks at the level.
+void NotifyAll(Context& ctx) {
+  ctx.shard.sockets.ForEachLive([&ctx](Socket& s) { Notify(ctx, s, s.ready.load()); });
+}
+
 }  // namespace
 
 void RepairShard(Context& ctx) noexcept {
@@ -179,6 +185,8 @@ void RepairShard(Context& ctx) noexcept {
   RepairEpollItems(ctx);
   RepairSockets(ctx);
   CountAnew(ctx);
+  NotifyAll(ctx);
+  ctx.host.repairs.fetch_add(1);
   shard.turns.fetch_add(1);
 }
 

@@ -19,6 +19,10 @@ inline bool HasOutput(const Shard& shard) { return shard.tx_head != nullptr || s
 // After the batch was written: frees the buffers its frames own and empties it.
 void ReleaseTransmitted(Context& ctx, TxBatch& batch) noexcept;
 
+// Others have put something there that DrainMailbox handles.
+inline bool HasMail(const Shard& shard) {
+  return !shard.mailbox.empty() || shard.closing.load(std::memory_order_acquire) != nullptr;
+}
 // Handles what other drivers put in the mailbox. Call at the start of a turn and before dropping the lock.
 void DrainMailbox(Context& ctx) noexcept;
 

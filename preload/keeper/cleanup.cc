@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "stack/host/bufs.h"
+#include "stack/socket/listener.h"
 #include "stack/socket/readiness.h"
 #include "stack/socket/socket_ops.h"
 #include "stack/stack.h"
@@ -197,9 +198,31 @@ bool Burial::SweepShard(Host& host, Shard& shard, Wakes& wakes, Instant now) {
   shard.listeners.ForEachLive([&](Listener& listener) {
     if (had_home)
       listener.acceptors[home / 64].fetch_and(~(uint64_t{1} << (home % 64)));
+    // It may have been the one that was told of a connection, or have died accepting it.
+    { ListenerLock guard(listener); }
+    if (listener.accept_count.load() != 0 && listener.socket != nullptr)
+      Notify(lock.ctx, *listener.socket, EPOLLIN | EPOLLRDNORM);
   });
   lock.Unlock();
   FlushWakes(lock.ctx, wakes);
+  return true;
+}
+
+// Threads that it had signalled and not woken yet, and those that a repair of what it left had to tell: which they were
+// died with it.
+bool Burial::WakeAll(Host& host, Wakes& wakes, Instant now) {
+  if (next_woken_ == 0) repairs_ = host.repairs.load();
+  if (host.processes[slot_].waking.load() == 0 && host.repairs_told.load() == repairs_) return true;
+  for (; next_woken_ < kMaxShards && LaidOut(host.shards[next_woken_]); ++next_woken_) {
+    TryShardLock lock(host, host.shards[next_woken_], now);
+    if (!lock) return false;
+    lock.ctx.shard.waiters.ForEachLive([&wakes](Waiter& waiter) {
+      if (waiter.Signal()) wakes.Wake(waiter);
+    });
+    lock.Unlock();
+    FlushWakes(lock.ctx, wakes);
+  }
+  host.repairs_told.store(repairs_);
   return true;
 }
 
@@ -212,6 +235,7 @@ bool Burial::Advance(Host& host, Wakes& wakes, Instant now) {
   for (; next_shard_ < kMaxShards && LaidOut(host.shards[next_shard_]); ++next_shard_)
     if (!SweepShard(host, host.shards[next_shard_], wakes, now)) return false;
   if (!SweepBuffers(host, slot_, wakes, now) || !SweepLostBuffers(host, wakes, now)) return false;
+  if (!WakeAll(host, wakes, now)) return false;
   wakes.Forget(slot_);
   SimpleLock guard(host.host_lock);
   ProcessSlot& process = host.processes[slot_];

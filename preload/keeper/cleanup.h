@@ -22,10 +22,14 @@ class Burial {
   bool DropDescriptors(Host& host, Wakes& wakes, Instant now);
   bool SweepShard(Host& host, Shard& shard, Wakes& wakes, Instant now);
 
+  bool WakeAll(Host& host, Wakes& wakes, Instant now);
+
   uint16_t slot_;
   bool intent_settled_ = false;
   int next_page_ = 0;
   int next_shard_ = 0;
+  int next_woken_ = 0;
+  uint32_t repairs_ = 0;
 };
 
 // Takes a shard's lock if it is free, repairing the shard when its holder died.

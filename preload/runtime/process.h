@@ -32,7 +32,7 @@ void LeaveFollowers(ThreadState& t) noexcept;
 void Turn(ThreadState& t, bool flush_answers) noexcept;
 // Sends everything due in a shard whose lock ctx holds.
 void Flush(ThreadState& t, Context& ctx) noexcept;
-// After unlocking: wakes sleepers, flushes other shards that the turn touched, looks into mailboxes filled meanwhile.
+// After unlocking, the sleepers having been woken: flushes other shards that the turn touched, looks into mailboxes filled meanwhile.
 void AfterUnlock(ThreadState& t, Context& ctx) noexcept;
 // A thread sleeps on a descriptor: gives the keeper a copy, so that other processes can wake it through the keeper.
 void AnnounceWakeDescriptor(int fd) noexcept;

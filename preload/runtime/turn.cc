@@ -25,6 +25,25 @@ void WakeSleeper(Waiter& w) {
   if (w.mode == Waiter::kDescriptor) WakeByDescriptor(w);
 }
 
+// Sleepers that were signalled under a lock and are woken after it: known to whoever cleans up after this process, should
+// it die in between. Made before the lock is dropped.
+class Waking {
+ public:
+  explicit Waking(WakeSet& wakes) : wakes_(wakes), process_(wakes.empty() ? nullptr : OwnProcess()) {
+    if (process_ != nullptr) process_->waking.fetch_add(1);
+  }
+  ~Waking() {
+    wakes_.Flush(WakeSleeper);
+    if (process_ != nullptr) process_->waking.fetch_sub(1);
+  }
+  Waking(const Waking&) = delete;
+  Waking& operator=(const Waking&) = delete;
+
+ private:
+  WakeSet& wakes_;
+  ProcessSlot* process_;
+};
+
 // Takes in what has arrived, within the limits of a turn.
 void Receive(ThreadState& t, Context& ctx, QueueRef queue) {
   size_t bytes = 0;
@@ -58,7 +77,6 @@ void Flush(ThreadState& t, Context& ctx) noexcept {
 }
 
 void AfterUnlock(ThreadState& t, Context& ctx) noexcept {
-  ctx.wakes.Flush(WakeSleeper);
   for (size_t word = 0; word < ctx.touched.size(); ++word)
     while (ctx.touched[word] != 0) {
       int bit = std::countr_zero(ctx.touched[word]);
@@ -67,16 +85,16 @@ void AfterUnlock(ThreadState& t, Context& ctx) noexcept {
       if (&shard == &ctx.shard) continue;
       ShardLock lock(ctx.host, shard, ctx.now);
       Flush(t, lock.ctx);
+      Waking waking(lock.ctx.wakes);
       lock.Unlock();
-      lock.ctx.wakes.Flush(WakeSleeper);
     }
   // Somebody may have put a frame into the mailbox after we looked and before we unlocked.
-  while (!ctx.shard.mailbox.empty() || ctx.shard.closing.load(std::memory_order_relaxed) != nullptr) {
+  while (HasMail(ctx.shard)) {
     ShardLock lock(ctx.host, ctx.shard, MonotonicNow());
     DrainMailbox(lock.ctx);
     Flush(t, lock.ctx);
+    Waking waking(lock.ctx.wakes);
     lock.Unlock();
-    lock.ctx.wakes.Flush(WakeSleeper);
   }
 }
 
@@ -99,7 +117,10 @@ void Turn(ThreadState& t, bool flush_answers) noexcept {
     home.next_deadline_ns.store(NanosOf(NextDeadline(ctx)), std::memory_order_relaxed);
     home.last_turn_ns.store(NanosOf(ctx.now), std::memory_order_relaxed);
     home.turns.fetch_add(1, std::memory_order_relaxed);
-    lock.Unlock();
+    {
+      Waking waking(ctx.wakes);
+      lock.Unlock();
+    }
     AfterUnlock(t, ctx);
     if (Capturing()) FlushCapture();
   }
@@ -133,7 +154,10 @@ Locked::~Locked() {
       NudgeKeeper(ctx.host);
     }
   }
-  lock_.Unlock();
+  {
+    Waking waking(ctx.wakes);
+    lock_.Unlock();
+  }
   AfterUnlock(t, ctx);
   --t.lock_depth;
   if (t.lock_depth == 0 && g_after_unlock != nullptr) g_after_unlock();

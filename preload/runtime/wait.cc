@@ -73,6 +73,11 @@ Sleep SleepUnless(ThreadState& t, Seat& seat, Ready&& ready, std::span<WaitPoll>
   }
   // The last follower must not sleep while nobody leads: look at the lead after having joined.
   if (!leads && seat.Take()) leads = true;
+  // Mail that came after the last turn and before the word was read: its sender has signalled already.
+  if (leads && HasMail(HomeShard())) {
+    w.state.store(Waiter::kAwake);
+    return Sleep::kLook;
+  }
   QueueRef queue = leads ? HomeQueue() : QueueRef{};
   WaitRequest request;
   if (queue.fd >= 0) request.queues = {&queue, 1};

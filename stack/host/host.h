@@ -45,6 +45,8 @@ struct Host {
   std::atomic<int32_t> time_wait_count;
   std::atomic<uint64_t> buffer_bytes;  // for tcp_mem
   std::atomic<bool> time_wait_overflow_warned;
+  std::atomic<uint32_t> repairs;       // of shards whose lock's holder died
+  std::atomic<uint32_t> repairs_told;  // `repairs` when all sleepers were last woken on their account
   std::atomic<uint32_t> keeper_word;   // bumped to wake the keeper
   std::atomic<uint32_t> keeper_asleep; // 1: it sleeps until told; whoever leaves a shard without a driver must wake it
   std::atomic<int32_t> keeper_pid;

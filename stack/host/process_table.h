@@ -47,6 +47,7 @@ struct ProcessSlot {
   uint64_t start_time;              // of /proc/PID/stat, tells a re-used pid
   uint16_t shard;                   // its own shard, or kNoShard
   std::atomic<uint64_t> intent;     // a reference being added or dropped right now: FdEntry bits, for clean-up
+  std::atomic<uint32_t> waking;     // threads with sleepers to wake outside of a lock: if they die, somebody else has to
   std::atomic<FdPage*> pages[kFdPagesPerProcess];
 };
 inline constexpr uint16_t kNoShard = 0xffff;

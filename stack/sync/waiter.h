@@ -24,11 +24,12 @@ struct Waiter : SlotHeader {
     kDescriptor = 1,   // the sleeper waits on a descriptor of its own: the waker needs its process's help
   };
 
-  std::atomic<uint32_t> word{0};
-  std::atomic<uint32_t> state{kAwake};
   Mode mode = kFutex;
   uint16_t process = 0;          // slot of the process the thread belongs to
   int32_t wake_descriptor = -1;  // of that process, for kDescriptor
+  // Behind the place of a free slot's link: who read Shard::leader_waiter may signal a Waiter that was given back meanwhile.
+  std::atomic<uint32_t> word{0};
+  std::atomic<uint32_t> state{kAwake};
   int32_t thread_id = 0;
 
   // Returns true when the sleeper must be woken by a system call.

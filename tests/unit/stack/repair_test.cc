@@ -170,6 +170,19 @@ class Repair : public ::testing::Test {
     }
   }
 
+  // Whoever died may not have come to telling the epoll set: what is ready must be in it all the same.
+  static void CheckReadyAreQueued(World& w) {
+    epoll_event events[8];
+    int count = EpollCollect(*w.set, events, 8);
+    for (Socket* s : {w.listening, w.bystander_server, w.server}) {
+      bool watched = s->kind == SlotKind::kSocket && s->watchers != nullptr;
+      if (!watched || (s->ready.load() & (EPOLLIN | EPOLLRDHUP | EPOLLERR | EPOLLHUP)) == 0) continue;
+      bool queued = std::any_of(events, events + count, [s](const epoll_event& e) { return e.data.ptr == s; });
+      EXPECT_TRUE(queued) << "ready, and its set was never told: "
+                          << (s == w.listening ? "the listener" : s == w.server ? "the connection" : "the bystander");
+    }
+  }
+
   void Verify(World& w) {
     w.net.lose = nullptr;
     // The keeper's part: sockets whose last reference went with the process are closed.
@@ -183,6 +196,7 @@ class Repair : public ::testing::Test {
       ListenerLock guard(*listener);
     { EpollSetLock guard(*w.set); }
     CheckShards(w, "after the repair");
+    CheckReadyAreQueued(w);
     if (shard_locked_) {
       EXPECT_EQ(Repairs(w, 0) + Repairs(w, 1), 1u);
     }

@@ -34,7 +34,14 @@ char* const* WithNote(char* const* environment, char** room, char (&note)[kNoteB
   return room;
 }
 
-bool HasSockets() { return g_own_process.load(std::memory_order_relaxed) != nullptr; }
+// A page of the table is made with its first entry.
+bool HasSockets() {
+  const ProcessSlot* process = g_own_process.load(std::memory_order_relaxed);
+  if (process == nullptr) return false;
+  for (int page = 0; page < kFdPages; ++page)
+    if (process->pages[page].load(std::memory_order_relaxed) != nullptr) return true;
+  return false;
+}
 
 }  // namespace
 

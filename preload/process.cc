@@ -56,17 +56,28 @@ pid_t FinishInParent(pid_t child, int fork_errno) {
 
 }  // namespace
 
-int ustcp::EnsureAttached() noexcept {
-  if (__builtin_expect(g_own_process.load(std::memory_order_acquire) != nullptr, 1)) return 0;
+namespace {
+
+int AttachProcess(bool quiet) noexcept {
   signals::Section section;
   int error = 0;
-  if (runtime::AttachOrFail(&error) == nullptr) return error;
+  if (runtime::AttachOrFail(&error, quiet) == nullptr) return error;
   static std::atomic_flag registered = ATOMIC_FLAG_INIT;
   // fork() runs these handlers, _Fork() does not.
   if (!registered.test_and_set()) pthread_atfork(BeforeFork, AfterForkInParent, AfterForkInChild);
   signals::Attach();
   fd_table::Use(runtime::OwnProcess());
   return 0;
+}
+
+bool Attached() { return g_own_process.load(std::memory_order_acquire) != nullptr; }
+
+}  // namespace
+
+int ustcp::EnsureAttached() noexcept { return __builtin_expect(Attached(), 1) ? 0 : AttachProcess(false); }
+
+void ustcp::AttachQuietly() noexcept {
+  if (!Attached()) (void)AttachProcess(true);
 }
 
 namespace {

@@ -5,6 +5,8 @@ namespace ustcp {
 
 // Attaches to the host if that has not happened. Returns 0 or the errno for the socket call; the reason was printed.
 int EnsureAttached() noexcept;
+// The same before the process gives up the right to. A failure is neither told nor remembered: there may never be a socket.
+void AttachQuietly() noexcept;
 
 // exec hands the sockets on: the program that starts finds this in its environment, and takes them up before its main().
 // A program without it does not look for a host at all until it asks for a TCP socket.

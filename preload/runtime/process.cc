@@ -65,7 +65,7 @@ ProcessSlot* OwnProcess() noexcept {
   return host != nullptr ? &host->processes[g_process.member.process] : nullptr;
 }
 
-Host* AttachOrFail(int* error) noexcept {
+Host* AttachOrFail(int* error, bool quiet) noexcept {
   if (Host* host = AttachedHost()) return host;
   ProcessLock guard;
   if (Host* host = AttachedHost()) return host;
@@ -75,10 +75,11 @@ Host* AttachOrFail(int* error) noexcept {
     return nullptr;
   }
   if (IoError e = TryAttach()) {
+    *error = e.code;
+    if (quiet) return nullptr;
     if (g_process.attach_error == 0) ReportLine("ustcp: %s", e.message);
     g_process.attach_error = e.code;
     g_process.attach_failed = Now();
-    *error = e.code;
     return nullptr;
   }
   g_process.attach_error = 0;

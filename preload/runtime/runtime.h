@@ -23,7 +23,8 @@ Instant Now() noexcept;
 
 // Attaches on first use. Null on failure, with *error the errno for the call (ENETDOWN, EACCES, EINVAL); the reason was
 // printed once as a line on stderr. A failed attach is tried again by the next call after one second at the earliest.
-Host* AttachOrFail(int* error) noexcept;
+// `quiet`: a failure is neither printed nor remembered.
+Host* AttachOrFail(int* error, bool quiet) noexcept;
 // Null while this process is not attached.
 Host* AttachedHost() noexcept;
 const Member* AttachedMember() noexcept;

@@ -92,7 +92,7 @@ struct CachedFile {
 };
 
 // What one hold of the lock takes from a file: some frames' worth, each of which leaves while it is in the cache.
-constexpr size_t kPieceBytes = 128 * 1024;
+constexpr size_t kPieceBytes = 256 * 1024;
 // What is read from the disk at once, to the stack: any thread may call.
 constexpr size_t kChunkBytes = 32 * 1024;
 

@@ -15,7 +15,7 @@ namespace {
 // Frames of one turn: enough to keep batches large, few enough that a program gets its events in time.
 constexpr uint32_t kFramesPerTurn = 128;
 // And few enough bytes that the program finds in the cache what it reads next: buffers are reused last in, first out.
-constexpr size_t kBytesPerTurn = 512 * 1024;
+constexpr size_t kBytesPerTurn = 128 * 1024;
 constexpr uint32_t kFramesPerLook = 8;
 
 void WakeSleeper(Waiter& w) {

@@ -140,7 +140,7 @@ ssize_t SendFile(const SocketRef& ref, int file, off_t at, size_t count) noexcep
     else full = !uncached && sent < static_cast<ssize_t>(wanted);
     if (sent < 0) return done > 0 ? static_cast<ssize_t>(done) : sent;
     done += static_cast<size_t>(sent);
-    runtime::TurnIfFramesWait();
+    if (sent >= static_cast<ssize_t>(kMuch)) runtime::TurnIfFramesWait();
   }
   return static_cast<ssize_t>(done);
 }

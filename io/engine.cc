@@ -102,7 +102,7 @@ TransmitResult Engine::Transmit(QueueRef queue, const TxBatch& batch) noexcept {
     return result;
   }
   // With frames to be read pending, the next enter is needed anyway: whatever is written in it saves its own call.
-  if (RingWorks() && batch.count > 0 && (batch.count >= ring_batch_ || ring_->ReadsPending()))
+  if (RingWorks() && batch.count > 0 && (batch.count >= ring_batch_ || ring_->ReadsPending(queue)))
     ring_->Transmit(queue, batch, &result);
   else
     plain_->Transmit(queue, batch, 0, &result);

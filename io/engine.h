@@ -39,7 +39,8 @@ class Engine {
   // arrived meanwhile may be picked up in the same system call; Receive hands them out. The batch is not changed.
   TransmitResult Transmit(QueueRef queue, const TxBatch& batch) noexcept;
 
-  // Hands frames that have arrived to the sink, `max_frames` at most; does not block. A sink that takes the frame's
+  // Hands frames that have arrived to the sink, `max_frames` at most; does not block. What it leaves behind ends the next
+  // Wait at once (where frames come one at a time it does not look for another one each time). A sink that takes the frame's
   // buffer leaves null in RxFrame::buffer. When `pool` cannot replace a buffer, frames come with a null buffer, so that
   // the sink copies what it wants to keep: reception never stops for want of buffers.
   ReceiveResult Receive(QueueRef queue, BufPool& pool, FrameSink sink, uint32_t max_frames) noexcept;

@@ -35,6 +35,25 @@ inline size_t FillIovecs(QueueRef queue, const TxFrame& frame, iovec* v) noexcep
   return 1 + frame.piece_count;
 }
 
+// A frame whose payload is small is written from one piece: gathering costs the kernel more than copying does us.
+inline constexpr size_t kFlattenBytes = 256;
+struct FlatFrame {
+  std::byte bytes[sizeof(VirtioNetHeader) + TxFrame::kMaxHeaderBytes + kFlattenBytes];
+};
+
+// As FillIovecs, with a frame of at most kFlattenBytes of payload put together in `flat`, which must last as long as `v`.
+inline size_t FillIovecs(QueueRef queue, const TxFrame& frame, iovec* v, FlatFrame& flat) noexcept {
+  size_t n = FillIovecs(queue, frame, v);
+  if (n == 1 || frame.payload_bytes > kFlattenBytes) return n;
+  size_t bytes = 0;
+  for (size_t i = 0; i < n; ++i) {
+    std::memcpy(flat.bytes + bytes, v[i].iov_base, v[i].iov_len);
+    bytes += v[i].iov_len;
+  }
+  v[0] = {flat.bytes, bytes};
+  return 1;
+}
+
 inline void MarkInEngine(Buf* b, uint64_t tag) noexcept {
   b->tag = tag;
   b->flags = kBufInEngine;

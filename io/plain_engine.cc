@@ -83,7 +83,8 @@ void PlainEngine::DrainWakeFd() noexcept {
 
 void PlainEngine::TransmitOne(QueueRef queue, const TxFrame& frame, TransmitResult* result) noexcept {
   iovec v[kMaxFrameIovecs];
-  size_t n = FillIovecs(queue, frame, v);
+  FlatFrame flat;
+  size_t n = FillIovecs(queue, frame, v, flat);
   ssize_t r;
   do {
     ++stats_->plain_writes;

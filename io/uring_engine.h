@@ -4,7 +4,8 @@
 // arms one multishot read. With deferred task work the kernel reads nothing until this thread enters the ring again, so
 // another thread may drive the same queue meanwhile without loss. Completions are collected into the queue slot's
 // `ready` list wherever they turn up (while transmitting, while waiting), and handed out by the next Receive, under
-// the lock that guards the pool. Kernels without multishot reads (before 6.7) get a batch of single non-blocking reads
+// the lock that guards the pool. While frames come one at a time (a request, its answer), a plain read of the one that the
+// ring has noticed and not read yet takes its place: half the cost of an enter. Kernels without multishot reads (before 6.7) get a batch of single non-blocking reads
 // from Receive, and a poll in Wait.
 #pragma once
 
@@ -35,8 +36,8 @@ class UringEngine {
   // Every call goes to the plain engine from then on.
   bool failed() const noexcept { return ring_.failed(); }
   uint32_t features() const noexcept { return ring_.features(); }
-  // The kernel waits for the next enter to read frames that have arrived.
-  bool ReadsPending() const noexcept { return ring_.has(kFeatureMultishotRead) && ring_.WorkPending(); }
+  // The kernel waits for the next enter to read frames that have arrived, and they come several at a time.
+  bool ReadsPending(QueueRef queue) const noexcept;
   uint64_t enters() const noexcept { return ring_.enters(); }
 
   void Transmit(QueueRef queue, const TxBatch& batch, TransmitResult* result) noexcept;
@@ -67,6 +68,8 @@ class UringEngine {
     uint32_t ready_count = 0;
     uint32_t provided = 0;     // buffers the kernel may fill
     uint32_t reads_armed = 0;  // multishot: 0 or 1
+    uint32_t last_frames = 0;  // what the last Receive that found any found
+    uint32_t lone_frames = 0;  // how many were read alone, past the ring
     uint16_t ring_tail = 0;
     bool used = false;
     bool poll_armed = false;
@@ -106,6 +109,8 @@ class UringEngine {
   void Disarm(QueueSlot& slot) noexcept;
   void Deliver(QueueSlot& slot, BufPool& pool, FrameSink sink, uint32_t max_frames, ReceiveResult* result) noexcept;
   bool Fetch(QueueSlot& slot) noexcept;
+  bool ExpectsOne(const QueueSlot& slot) const noexcept;
+  ReceiveResult ReadAlone(QueueSlot& slot, BufPool& pool, FrameSink sink) noexcept;
   void Cancel(RingToken token) noexcept;
 
   // Wait (uring_wait.cc).
@@ -117,7 +122,7 @@ class UringEngine {
   void ArmPolls(Waiting& w) noexcept;
   KeptPoll* KeptFor(const WaitPoll& poll) noexcept;
   KeptPoll* PlaceFor(const WaitPoll& poll) noexcept;
-  void Sleep(Waiting& w) noexcept;
+  void Sleep(Waiting& w, Instant now) noexcept;
   void LetGo(Waiting& w) noexcept;
 
   Uring ring_;
@@ -148,6 +153,7 @@ class UringEngine {
   KeptPoll kept_[kMaxKeptPolls];
   QueueSlot queues_[kMaxQueues];
   iovec iovecs_[TxBatch::kCapacity][kMaxFrameIovecs];
+  FlatFrame flat_[TxBatch::kCapacity];
 };
 
 }  // namespace ustcp

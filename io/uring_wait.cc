@@ -236,9 +236,9 @@ void UringEngine::LetGo(Waiting& w) noexcept {
   }
 }
 
-void UringEngine::Sleep(Waiting& w) noexcept {
+// `now` matters when there is a deadline or a time to spin for.
+void UringEngine::Sleep(Waiting& w, Instant now) noexcept {
   const WaitRequest& request = w.request;
-  Instant now = request.deadline == kNever && request.spin.count() == 0 ? Instant{} : MonotonicNow();
   Instant spin_end = now + request.spin;
   bool deferred = ring_.has(kFeatureDeferTaskrun);
   while (!ring_.failed()) {
@@ -289,7 +289,8 @@ WaitResult UringEngine::Wait(const WaitRequest& request) noexcept {
   ++wait_count_;
   waiting_ = &w;
   ReapAll();
-  bool over = request.deadline != kNever && request.deadline <= MonotonicNow();
+  Instant now = request.deadline == kNever && request.spin.count() == 0 ? Instant{} : MonotonicNow();
+  bool over = request.deadline <= now;
   if (over && ring_.WorkPending()) {
     ring_.Enter(0);
     ReapAll();
@@ -300,7 +301,7 @@ WaitResult UringEngine::Wait(const WaitRequest& request) noexcept {
     if (over && !any) any = w.result.frames = LookAtQueues(request);
     w.result.timed_out = over && !any;
   } else {
-    Sleep(w);
+    Sleep(w, now);
     LetGo(w);
     Satisfied(w);
   }

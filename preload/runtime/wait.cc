@@ -94,7 +94,7 @@ Sleep SleepUnless(ThreadState& t, Seat& seat, Ready&& ready, std::span<WaitPoll>
   w.state.store(Waiter::kAwake);
   if (keeper.revents != 0) CheckKeeper();
   if (result.interrupted || signals::HandlerRanInCall()) return Sleep::kInterrupted;
-  return MonotonicNow() >= deadline ? Sleep::kTimeout : Sleep::kLook;
+  return deadline != kNever && MonotonicNow() >= deadline ? Sleep::kTimeout : Sleep::kLook;
 }
 
 // One turn if this thread may lead; otherwise only its own unsent data leaves.
@@ -106,6 +106,20 @@ void DriveOrFlush(ThreadState& t, Seat& seat) {
   }
   Shard& home = HomeShard();
   if (HasOutput(home)) Locked flush(home);
+}
+
+// True when a turn would find nothing to do, as far as this thread can tell without a system call and the lock.
+bool NothingToDo(const ThreadState& t) {
+  const Shard& home = HomeShard();
+  QueueRef queue = KnownQueue();
+  return queue.fd >= 0 && t.engine->CertainlyIdle(queue) && !HasOutput(home) && home.mailbox.empty() &&
+         home.closing.load(std::memory_order_relaxed) == nullptr;
+}
+
+// Before a sleep, which ends at once when a timer is due.
+void DriveBeforeSleep(ThreadState& t, Seat& seat) {
+  if (NothingToDo(t) && seat.Take()) t.handing_out = false;
+  else DriveOrFlush(t, seat);
 }
 
 void FlushHome() {
@@ -156,7 +170,8 @@ int WaitSocket(Socket& socket, uint32_t events, Instant deadline) noexcept {
   if (listening && socket.listener != nullptr) NoteAcceptor(host, *socket.listener, AttachedMember()->process);
   auto ready = [&] { return (socket.ready.load() & (events | kAlways)) != 0; };
   Seat seat(t);
-  DriveOrFlush(t, seat);
+  if (deadline != InstantFromNanos(0)) DriveBeforeSleep(t, seat);
+  else DriveOrFlush(t, seat);
   if (ready()) return 0;
   Watching watching(host, socket, *t.entry, events | kAlways, listening);
   WaitPoll keeper_only[1];

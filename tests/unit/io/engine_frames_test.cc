@@ -175,7 +175,8 @@ TEST_P(EngineFrames, TransmitGathersHeadersAndPieces) {
   std::vector<std::string> none, two{"hello ", "world"};
   std::string many_text;
   std::vector<std::string> many;
-  for (size_t i = 0; i < TxFrame::kMaxPieces; ++i) many.push_back(std::string(1 + i, static_cast<char>('a' + i)));
+  // Too much for one piece.
+  for (size_t i = 0; i < TxFrame::kMaxPieces; ++i) many.push_back(std::string(20 + i, static_cast<char>('a' + i)));
   for (auto& s : many) many_text += s;
   Append(*batch, "HEADERS-OF-FRAME-1", two);
   auto r = engine_->Transmit(queue_.ref(), *batch);  // one frame: by writev
@@ -228,6 +229,9 @@ TEST_P(EngineFrames, SmallBatchesUseTheRingOnlyTogetherWithReads) {
   EXPECT_EQ(receive(), 0u);
   EXPECT_EQ(engine->Transmit(queue_.ref(), *batch).sent, 1u);
   EXPECT_EQ(engine->stats().ring_frames_out, 0u);
+  // Frames come several at a time.
+  for (uint32_t i = 0; i < 4; ++i) ASSERT_TRUE(queue_.Inject(i));
+  EXPECT_EQ(receive(), 4u);
   ASSERT_TRUE(queue_.Inject(1));
   uint64_t enters = engine->stats().ring_enters;
   EXPECT_EQ(engine->Transmit(queue_.ref(), *batch).sent, 1u);
@@ -239,6 +243,50 @@ TEST_P(EngineFrames, SmallBatchesUseTheRingOnlyTogetherWithReads) {
   EXPECT_EQ(queue_.Take(), queue_.Take());
   engine->ReleaseQueue(queue_.ref(), memory_.pool());
   Engine::Destroy(engine);
+}
+
+// A frame at a time is what a request and its answer are: read and written past the ring, without an enter.
+TEST_P(EngineFrames, LoneFramesNeedNoEnter) {
+  Engine* engine = Engine::Create({.kind = GetParam().kind, .disabled_features = GetParam().disabled, .quiet = true});
+  ASSERT_NE(engine, nullptr);
+  auto batch = std::make_unique<TxBatch>();
+  std::vector<std::string> none;
+  Append(*batch, "HEADERS-OF-FRAME", none);
+  auto receive = [&] { return engine->Receive(queue_.ref(), memory_.pool(), [](RxFrame&) {}, 100).frames; };
+  EXPECT_EQ(receive(), 0u);   // arms the read
+  EngineStats before = engine->stats();
+  for (uint32_t i = 0; i < 100; ++i) {
+    ASSERT_TRUE(queue_.Inject(i));
+    ASSERT_EQ(receive(), 1u);
+    ASSERT_EQ(engine->Transmit(queue_.ref(), *batch).sent, 1u);
+    ASSERT_FALSE(queue_.Take().empty());
+  }
+  if ((engine->features() & kFeatureMultishotRead) != 0) {
+    EXPECT_EQ(engine->stats().ring_enters, before.ring_enters);
+    EXPECT_LE(engine->stats().plain_reads, before.plain_reads + 130) << "now and then a look for a second one";
+  }
+  engine->ReleaseQueue(queue_.ref(), memory_.pool());
+  Engine::Destroy(engine);
+}
+
+// Whatever is read past the ring and whatever through it: nothing overtakes, and what is left behind ends the next wait.
+TEST_P(EngineFrames, LoneFramesAndBurstsKeepTheirOrder) {
+  uint32_t sent = 0, seen = 0, random = 7;
+  auto next = [&random] { return (random = random * 1664525 + 1013904223) >> 20; };
+  for (int round = 0; round < 2000; ++round) {
+    uint32_t burst = next() % 4 != 0 ? 1 : next() % 9;
+    for (uint32_t i = 0; i < burst && queue_.Inject(sent); ++i) ++sent;
+    if (seen < sent && next() % 3 == 0) {
+      WaitResult woken = engine_->Wait(Request());
+      ASSERT_TRUE(woken.frames) << "round " << round;
+    }
+    for (uint32_t number : ReceiveNumbers(1 + next() % 8)) ASSERT_EQ(number, seen++) << "round " << round;
+  }
+  while (seen < sent) {
+    ASSERT_TRUE(engine_->Wait(Request()).frames);
+    for (uint32_t number : ReceiveNumbers()) ASSERT_EQ(number, seen++);
+  }
+  EXPECT_TRUE(ReceiveNumbers().empty());
 }
 
 // Payload belongs to send queues that may be reused as soon as Transmit returns.

@@ -19,9 +19,16 @@ enum class KeeperRequestKind : uint16_t {
   kObserve,          // the same for tools: allowed to the owner and root, does not keep the keeper alive
   kQueue,            // for `shard`: its TAP queue's descriptor; the one it has, or a new one
   kReopenQueue,      // the queue it has is dead: a new one
-  kOfferQueue,       // after a keeper was lost: the queue's descriptor is attached, the keeper takes a copy. No new one.
+  kOfferQueue,       // after a keeper was lost: the queue's descriptor is attached, the keeper takes a copy
   kWakeDescriptor,   // of `process`: the eventfd attached, there known as `number`
   kStatus,           // answer: the message tells what the keeper holds
+};
+
+// Whose a queue is that a member was given.
+enum class QueueShare : uint8_t {
+  kOwn = 0,        // the shard's: its process reads it
+  kOnly,           // the interface has no other: everybody writes, Host::queue_reader reads
+  kBorrowed,       // another shard's, since no further one could be opened: to write only
 };
 
 struct KeeperRequest {
@@ -32,7 +39,7 @@ struct KeeperRequest {
   int32_t pid = 0;
   uint16_t shard = 0;
   uint16_t process = 0;
-  int32_t number = 0;   // kWakeDescriptor: the descriptor's number in the member
+  int32_t number = 0;   // kWakeDescriptor: the descriptor's number in the member. kOfferQueue: a QueueShare
   uint32_t reserved = 0;
 };
 static_assert(sizeof(KeeperRequest) == 32);
@@ -60,7 +67,8 @@ struct KeeperReply {
   uint64_t arena_bytes = 0;
   QueueDescription queue;
   uint8_t has_descriptor = 0; // one is attached
-  uint8_t reserved1[7] = {};
+  QueueShare share = QueueShare::kOwn;   // kQueue, kReopenQueue
+  uint8_t reserved1[6] = {};
   char message[224] = {};     // one line without newline when error is set
 };
 static_assert(std::is_trivially_copyable_v<KeeperReply>);

@@ -216,6 +216,8 @@ IoError Reconnect(const Settings& settings, const char* const* environment, Memb
     request.kind = KeeperRequestKind::kOfferQueue;
     request.shard = queue.shard;
     request.process = member->process;
+    request.number = static_cast<int32_t>(queue.share);
+    if (queue.share == QueueShare::kBorrowed) continue;
     int unused = -1;
     if (Exchange(member->keeper_fd, request, queue.fd, &reply, &unused) < 0) break;
   }
@@ -236,7 +238,7 @@ IoError Ask(const Settings& settings, const char* const* environment, Member* me
 }
 
 IoError AskQueue(const Settings& settings, const char* const* environment, Member* member, KeeperRequestKind kind,
-                 uint16_t shard, TapQueue* out) {
+                 uint16_t shard, TapQueue* out, QueueShare* share) {
   KeeperRequest request;
   request.kind = kind;
   request.shard = shard;
@@ -255,10 +257,15 @@ IoError AskQueue(const Settings& settings, const char* const* environment, Membe
       }
       if (queue.fd < 0 && free_entry == nullptr) free_entry = &queue;
     }
-    if (free_entry != nullptr) *free_entry = {shard, fd};
+    if (free_entry != nullptr) *free_entry = {shard, fd, reply.share};
   }
   *out = QueueFromDescription(reply.queue, fd);
+  *share = reply.share;
   member->host->shards[shard].has_queue.store(fd >= 0);
+  // The first one reads. Whether it still can is the keeper's to see.
+  uint32_t nobody = 0;
+  if (reply.share == QueueShare::kOnly)
+    member->host->queue_reader.compare_exchange_strong(nobody, shard + 1u);
   return {};
 }
 
@@ -300,13 +307,18 @@ IoError Attach(const Settings& settings, const char* const* environment, Member*
 }
 
 IoError RequestQueue(const Settings& settings, const char* const* environment, Member* member, uint16_t shard,
-                     TapQueue* out) noexcept {
-  return AskQueue(settings, environment, member, KeeperRequestKind::kQueue, shard, out);
+                     TapQueue* out, QueueShare* share) noexcept {
+  return AskQueue(settings, environment, member, KeeperRequestKind::kQueue, shard, out, share);
 }
 
 IoError ReopenQueue(const Settings& settings, const char* const* environment, Member* member, uint16_t shard,
-                    TapQueue* out) noexcept {
-  return AskQueue(settings, environment, member, KeeperRequestKind::kReopenQueue, shard, out);
+                    TapQueue* out, QueueShare* share) noexcept {
+  return AskQueue(settings, environment, member, KeeperRequestKind::kReopenQueue, shard, out, share);
+}
+
+void MoveQueue(Member* member, int from, int to) noexcept {
+  for (Member::Queue& queue : member->queues)
+    if (queue.fd == from) queue.fd = to;
 }
 
 IoError RegisterWakeDescriptor(const Settings& settings, const char* const* environment, Member* member,
@@ -322,6 +334,7 @@ IoError RegisterWakeDescriptor(const Settings& settings, const char* const* envi
 
 IoError AttachForked(const Settings&, const char* const*, Member* member, uint16_t process) noexcept {
   Disconnect(member);
+  member->queues = {};   // the parent's, whose shard they are
   member->process = process;
   member->resumed = false;
   ProcessSlot& slot = member->host->processes[process];

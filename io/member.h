@@ -12,6 +12,7 @@
 #include <cstdint>
 
 #include "io/config.h"
+#include "io/keeper_protocol.h"
 #include "io/tap.h"
 #include "stack/host/host.h"
 
@@ -31,6 +32,7 @@ struct Member {
   struct Queue {
     uint16_t shard = 0;
     int fd = -1;
+    QueueShare share = QueueShare::kOwn;
   };
   std::array<Queue, kMaxMemberQueues> queues{};   // what RequestQueue gave, offered to the next keeper; fd -1: free
 };
@@ -39,16 +41,24 @@ struct Member {
 // slot in host->processes, and the keeper watches the process.
 IoError Attach(const Settings& settings, const char* const* environment, Member* member) noexcept;
 
-// A TAP queue for the shard. out->fd is -1, without an error, when the interface has one queue and another shard holds
-// it: the shard then sends and receives through mailboxes. The keeper keeps a copy, to drive the shard when nobody does.
-// Sets shard.has_queue. When the queue's descriptor was lost (closed by the program past us), call again: the
-// same queue comes back.
+// A TAP queue for the shard. When there is one for several shards (*share), all may write to it and one reads: see
+// MayReadQueue. The keeper keeps a copy, to drive the shard when nobody does. Sets shard.has_queue. When the queue's
+// descriptor was lost (closed by the program past us), call again: the same queue comes back.
 IoError RequestQueue(const Settings& settings, const char* const* environment, Member* member, uint16_t shard,
-                     TapQueue* out) noexcept;
+                     TapQueue* out, QueueShare* share) noexcept;
 
 // After an error on a queue (the device was deleted and made again): a new queue in place of the old one.
 IoError ReopenQueue(const Settings& settings, const char* const* environment, Member* member, uint16_t shard,
-                    TapQueue* out) noexcept;
+                    TapQueue* out, QueueShare* share) noexcept;
+
+// Whether the shard's driver reads the queue it has; changes when the keeper passes the reading on.
+inline bool MayReadQueue(const Host& host, uint16_t shard, QueueShare share) noexcept {
+  return share == QueueShare::kOwn ||
+         (share == QueueShare::kOnly && host.queue_reader.load(std::memory_order_relaxed) == shard + 1u);
+}
+
+// The descriptor of a queue has another number now.
+void MoveQueue(Member* member, int from, int to) noexcept;
 
 // The keeper wakes sleepers of other processes that sleep on a descriptor (Waiter::kDescriptor): hands it a copy of the
 // eventfd `fd`, which it finds by the number in Waiter::wake_descriptor. To be called once for each such descriptor.

@@ -140,7 +140,7 @@ bool Broker::RestartDriver() {
     return false;
   }
   for (uint16_t shard = 0; shard < kMaxShards; ++shard)
-    if (queues_[shard].fd >= 0) TellQueue(shard);
+    if (queues_[shard].fd >= 0 || (only_.fd >= 0 && told_[shard] != 0)) TellQueue(shard);
   return true;
 }
 
@@ -213,24 +213,48 @@ IoError Broker::OpenQueue(TapQueue* out) {
   return error;
 }
 
-IoError Broker::GiveQueue(uint16_t shard, bool reopen, const TapQueue** out) {
-  TapQueue& queue = queues_[shard];
-  *out = &queue;
-  if (reopen && queue.fd >= 0 && !options_.tap_handed_in) CloseQueue(shard);
-  if (queue.fd >= 0) return {};
-  // The only queue of its device serves one shard, whose driver passes on what is for the others.
-  for (const TapQueue& other : queues_) {
-    if (other.fd < 0 || (other.multi_queue && !options_.tap_handed_in)) continue;
-    queue = other;
-    queue.fd = -1;
-    return {};
+// The interface's only queue is everybody's to write to; who reads it is in the arena (Host::queue_reader).
+IoError Broker::GiveOnlyQueue(uint16_t shard, bool reopen) {
+  if (reopen && !options_.tap_handed_in) {
+    TapQueue fresh;
+    if (IoError error = OpenQueue(&fresh)) return error;
+    close(only_.fd);
+    only_ = fresh;
   }
-  if (IoError error = OpenQueue(&queue)) return error;
-  TellQueue(shard);
+  TellQueue(shard, reopen);
   return {};
 }
 
-IoError Broker::AdoptOffer(uint16_t shard, int fd) {
+IoError Broker::GiveQueue(uint16_t shard, bool reopen, const TapQueue** out, QueueShare* share) {
+  TapQueue& queue = queues_[shard];
+  *out = &queue;
+  *share = QueueShare::kOwn;
+  if (only_.fd < 0) {
+    if (reopen) CloseQueue(shard);
+    if (queue.fd < 0) {
+      TapQueue fresh;
+      if (IoError error = OpenQueue(&fresh)) {
+        // No further one to be had: what comes in reaches the shard through the others, what goes out leaves by one of theirs.
+        auto other = std::find_if(queues_.begin(), queues_.end(), [](const TapQueue& q) { return q.fd >= 0; });
+        if (other == queues_.end()) return error;
+        *out = &*other;
+        *share = QueueShare::kBorrowed;
+        return {};
+      }
+      (fresh.multi_queue ? queue : only_) = fresh;
+    }
+    if (only_.fd < 0) {
+      TellQueue(shard, reopen);
+      return {};
+    }
+    reopen = false;
+  }
+  *out = &only_;
+  *share = QueueShare::kOnly;
+  return GiveOnlyQueue(shard, reopen);
+}
+
+IoError Broker::AdoptOffer(uint16_t shard, int fd, QueueShare share) {
   int copy = fcntl(fd, F_DUPFD_CLOEXEC, 3);
   if (copy < 0) return Fail(ENETDOWN, "no descriptor left for a TAP queue", "", "raise RLIMIT_NOFILE");
   TapQueue queue;
@@ -239,18 +263,15 @@ IoError Broker::AdoptOffer(uint16_t shard, int fd) {
     return error;
   }
   // What the member has is what it reads. One that we opened for the shard meanwhile would be read by nobody.
-  if (queues_[shard].fd >= 0) close(queues_[shard].fd);
-  queues_[shard] = queue;
+  TapQueue& known = share == QueueShare::kOnly ? only_ : queues_[shard];
+  if (known.fd >= 0) close(known.fd);
+  known = queue;
   TellQueue(shard);
   return {};
 }
 
 void Broker::CloseQueue(uint16_t shard) {
-  if (options_.tap_handed_in && queues_[shard].fd >= 0) {
-    options_.spare = queues_[shard];   // there is no way to open another
-  } else if (queues_[shard].fd >= 0) {
-    close(queues_[shard].fd);
-  }
+  if (queues_[shard].fd >= 0) close(queues_[shard].fd);
   queues_[shard] = {};
 }
 
@@ -259,17 +280,21 @@ void Broker::TellDriver(const InternalMessage& message, int fd) {
   if (result < 0) Log("driver does not hear: errno %d", -result);
 }
 
-void Broker::TellQueue(uint16_t shard) {
+void Broker::TellQueue(uint16_t shard, bool announce) {
   InternalMessage message;
   message.kind = InternalKind::kQueue;
   message.shard = shard;
-  message.queue = DescribeQueue(queues_[shard]);
-  TellDriver(message, queues_[shard].fd);
+  message.number = ++told_[shard];
+  message.only = only_.fd >= 0;
+  message.announce = announce;
+  const TapQueue& queue = message.only ? only_ : queues_[shard];
+  message.queue = DescribeQueue(queue);
+  TellDriver(message, queue.fd);
 }
 
 void Broker::FillStatus(KeeperReply* reply) const {
   size_t queues = static_cast<size_t>(
-      std::count_if(queues_.begin(), queues_.end(), [](const TapQueue& q) { return q.fd >= 0; }));
+      std::count_if(queues_.begin(), queues_.end(), [](const TapQueue& q) { return q.fd >= 0; }) + (only_.fd >= 0));
   TextBuilder(reply->message) << "broker " << static_cast<int>(getpid()) << ", driver "
                               << static_cast<int>(driver_pid_) << ", " << static_cast<int64_t>(Members())
                               << " connections, " << static_cast<int64_t>(queues) << " queues, "
@@ -308,7 +333,7 @@ void Broker::Answer(Client& client, const KeeperRequest& request, int fd, Keeper
     case KeeperRequestKind::kQueue:
     case KeeperRequestKind::kReopenQueue: {
       const TapQueue* queue = nullptr;
-      if (IoError error = GiveQueue(request.shard, request.kind == KeeperRequestKind::kReopenQueue, &queue))
+      if (IoError error = GiveQueue(request.shard, request.kind == KeeperRequestKind::kReopenQueue, &queue, &reply->share))
         return Refuse(error, reply);
       reply->queue = DescribeQueue(*queue);
       *reply_fd = queue->fd;
@@ -316,7 +341,7 @@ void Broker::Answer(Client& client, const KeeperRequest& request, int fd, Keeper
     }
     case KeeperRequestKind::kOfferQueue: {
       IoError error = fd < 0 ? Fail(EINVAL, "a queue was offered without its descriptor", "", "restart the program")
-                             : AdoptOffer(request.shard, fd);
+                             : AdoptOffer(request.shard, fd, static_cast<QueueShare>(request.number));
       if (error) Refuse(error, reply);
       return;
     }
@@ -367,10 +392,19 @@ void Broker::Serve(Client& client) {
 
 void Broker::Hear(const InternalMessage& message) {
   switch (message.kind) {
-    case InternalKind::kQueueFreed: CloseQueue(message.shard); break;
+    case InternalKind::kQueueFreed: {
+      // Given to the shard's next process meanwhile: then it stays.
+      if (message.number != told_[message.shard]) break;
+      CloseQueue(message.shard);
+      InternalMessage closed = message;
+      closed.kind = InternalKind::kQueueClosed;
+      TellDriver(closed, -1);
+      break;
+    }
     case InternalKind::kNeedQueue: {
       const TapQueue* queue = nullptr;
-      if (IoError error = GiveQueue(message.shard, false, &queue)) Log("shard %d: %s", message.shard, error.message);
+      QueueShare share;
+      if (IoError error = GiveQueue(message.shard, false, &queue, &share)) Log("shard %d: %s", message.shard, error.message);
       break;
     }
     case InternalKind::kIdle: idle_ = true; break;
@@ -395,6 +429,10 @@ void Broker::HearDriver() {
 }
 
 int Broker::Run() {
+  if (options_.spare.fd >= 0 && (options_.tap_handed_in || !options_.spare.multi_queue)) {
+    only_ = options_.spare;
+    options_.spare.fd = -1;
+  }
   KeeperReply ready;
   IoError error = StartDriver(options_.adopt_fd);
   if (!error) error = Publish();

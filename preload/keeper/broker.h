@@ -54,14 +54,15 @@ class Broker {
   void Serve(Client& client);
   void Answer(Client& client, const KeeperRequest& request, int fd, KeeperReply* reply, int* reply_fd);
   IoError CheckMember(const Client& client, bool observe, int shown_fd) const;
-  IoError GiveQueue(uint16_t shard, bool reopen, const TapQueue** out);
-  IoError AdoptOffer(uint16_t shard, int fd);
+  IoError GiveQueue(uint16_t shard, bool reopen, const TapQueue** out, QueueShare* share);
+  IoError GiveOnlyQueue(uint16_t shard, bool reopen);
+  IoError AdoptOffer(uint16_t shard, int fd, QueueShare share);
   IoError OpenQueue(TapQueue* out);
   void CloseQueue(uint16_t shard);
   void HearDriver();
   void Hear(const InternalMessage& message);
   void TellDriver(const InternalMessage& message, int fd);
-  void TellQueue(uint16_t shard);
+  void TellQueue(uint16_t shard, bool announce = false);
   size_t Members() const;
   void FillStatus(KeeperReply* reply) const;
 
@@ -76,7 +77,9 @@ class Broker {
   uint64_t arena_inode_ = 0;
   bool idle_ = true;
   std::vector<Client> clients_;
+  TapQueue only_;                               // of an interface with one queue; the shards' are unused then
   std::array<TapQueue, kMaxShards> queues_{};
+  std::array<int32_t, kMaxShards> told_{};      // times the driver was told of a shard's queue
 };
 
 // Asks the broker to end: SIGTERM and SIGINT.

@@ -160,7 +160,8 @@ bool Burial::DropDescriptors(Host& host, Wakes& wakes, Instant now) {
         process.intent.store(0);
       }
     }
-    SimpleLock guard(host.host_lock);
+    TrySimpleLock guard(host.host_lock);
+    if (!guard) return false;
     process.pages[next_page_].store(nullptr);
     host.fd_pages.Give(page);
   }
@@ -236,8 +237,9 @@ bool Burial::Advance(Host& host, Wakes& wakes, Instant now) {
     if (!SweepShard(host, host.shards[next_shard_], wakes, now)) return false;
   if (!SweepBuffers(host, slot_, wakes, now) || !SweepLostBuffers(host, wakes, now)) return false;
   if (!WakeAll(host, wakes, now)) return false;
+  TrySimpleLock guard(host.host_lock);
+  if (!guard) return false;
   wakes.Forget(slot_);
-  SimpleLock guard(host.host_lock);
   ProcessSlot& process = host.processes[slot_];
   if (process.shard < kMaxShards) {
     Shard& shard = host.shards[process.shard];

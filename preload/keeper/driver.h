@@ -3,7 +3,7 @@
 //
 // When it drives (docs/architecture.md, "keeper"):
 //   led shard       a thread of the program sleeps on its queue: left alone, looked at now and then in case that thread is
-//                   stopped
+//                   stopped; then it is driven as a quiet one until that thread turns again
 //   busy shard      its program comes by by itself: looked at every tick; a tick without a turn is made up for
 //   quiet shard     its program has not come by for several ticks: the driver sleeps on its queue in the program's place
 //   orphaned shard  its program is gone: the same, until its last connection is
@@ -41,11 +41,16 @@ class Driver {
  private:
   struct ShardWatch {
     QueueRef queue;
+    int32_t told = 0;             // as the broker counted when it sent the queue
     uint64_t turns = 0;           // as of the last look
     int quiet_ticks = 0;
-    Instant stuck_look = Instant{};
-    uint64_t stuck_turns = 0;
+    // Of a led shard:
+    Instant next_look = Instant{};
+    uint64_t look_turns = 0;      // as of the last such look
+    bool overdue = false;         // there was something to do then
+    bool stuck = false;           // its leader does not turn: we do
     bool asked_queue = false;
+    bool letting_go = false;      // the broker was asked to close its copy of the queue
   };
   // What a look at all shards decided.
   struct Plan {
@@ -56,6 +61,7 @@ class Driver {
 
   void HearBroker();
   void Hear(const InternalMessage& message, int fd);
+  void HearQueue(const InternalMessage& message, int fd);
   void Tell(InternalKind kind, uint16_t shard);
   void LookAtProcesses();
   void WatchProcess(uint16_t slot);
@@ -63,11 +69,18 @@ class Driver {
   void FinishBurials();
   void LookAtShard(Shard& shard, Instant now, Plan* plan);
   void LookAtLed(Shard& shard, ShardWatch& watch, Instant now, Plan* plan);
+  void LookAtStuck(Shard& shard, ShardWatch& watch, Instant now, Plan* plan);
   bool FreeWhenEmpty(Shard& shard);
+  void LetGoOfQueue(Shard& shard);
+  void CloseQueue(Shard& shard);
+  void PassReadingOn();
+  void Announce();
   bool Drive(Shard& shard);
   void Send(Context& ctx, QueueRef queue);
   void FlushTouched(Context& ctx);
   QueueRef QueueOf(const Shard& shard) const;
+  QueueRef ReadQueueOf(const Shard& shard) const;
+  bool QueueOfAnother(const Shard& shard) const;
   void Sleep(const Plan& plan);
   void ReportIdle();
   bool Replaced() const;
@@ -89,6 +102,10 @@ class Driver {
   EngineStats counted_;           // of engine_, what the shards were told of
   std::unique_ptr<TxBatch> batch_;
   std::array<ShardWatch, kMaxShards> shards_{};
+  QueueRef only_queue_;           // of an interface with one queue; shards_[].queue are unused then
+  int announce_ = -1;             // shard whose queue is to tell the link where the host is
+  bool announced_;
+  Instant last_nudge_ = Instant{};
   std::array<int, kMaxProcesses> pidfds_;
 };
 

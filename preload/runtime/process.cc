@@ -10,6 +10,7 @@
 #include "io/clock.h"
 #include "io/owned_fds.h"
 #include "io/report.h"
+#include "io/sys.h"
 #include "preload/runtime/capture_hook.h"
 
 extern char** environ;
@@ -24,6 +25,7 @@ struct ProcessState {
   std::atomic<Host*> host{nullptr};
   std::atomic<Shard*> home{nullptr};
   TapQueue queue;
+  QueueShare queue_share = QueueShare::kOwn;
   std::atomic<uint32_t> queue_generation{0};
   std::atomic<bool> queue_asked{false};
   int attach_error = 0;
@@ -107,7 +109,8 @@ QueueRef HomeQueue() noexcept {
     uint16_t shard = HomeShard().index;
     ProcessLock guard;
     if (!g_process.queue_asked.load(std::memory_order_acquire)) {
-      IoError e = RequestQueue(g_process.settings, environ, &g_process.member, shard, &g_process.queue);
+      IoError e = RequestQueue(g_process.settings, environ, &g_process.member, shard, &g_process.queue,
+                               &g_process.queue_share);
       if (e) {
         ReportLine("ustcp: %s", e.message);
         g_process.queue.fd = -1;
@@ -119,6 +122,12 @@ QueueRef HomeQueue() noexcept {
   return g_process.queue.ref(g_process.queue_generation.load(std::memory_order_relaxed));
 }
 
+QueueRef ReadQueue() noexcept {
+  QueueRef queue = HomeQueue();
+  if (!MayReadQueue(*AttachedHost(), HomeShard().index, g_process.queue_share)) queue.fd = -1;
+  return queue;
+}
+
 QueueRef KnownQueue() noexcept {
   return g_process.queue_asked.load(std::memory_order_acquire) ? HomeQueue() : QueueRef{};
 }
@@ -126,7 +135,16 @@ QueueRef KnownQueue() noexcept {
 void ReopenHomeQueue() noexcept {
   ProcessLock guard;
   TapQueue fresh;
-  if (ReopenQueue(g_process.settings, environ, &g_process.member, g_process.home.load()->index, &fresh)) return;
+  if (ReopenQueue(g_process.settings, environ, &g_process.member, g_process.home.load()->index, &fresh,
+                  &g_process.queue_share))
+    return;
+  // In the old one's place: left open, it would go on taking its share of the interface's frames, if it lives.
+  int old = g_process.queue.fd;
+  if (old >= 0 && old != fresh.fd && sys::Call(SYS_dup3, fresh.fd, old, O_CLOEXEC) == old) {
+    MoveQueue(&g_process.member, fresh.fd, old);
+    OwnedFds::Close(fresh.fd);
+    fresh.fd = old;
+  }
   g_process.queue = fresh;
   g_process.queue_generation.fetch_add(1);
 }
@@ -210,6 +228,7 @@ bool RelocateDescriptor(int fd) noexcept {
   if (moved < 0) return false;
   if (g_process.member.arena_fd == fd) g_process.member.arena_fd = moved;
   if (g_process.member.keeper_fd == fd) g_process.member.keeper_fd = moved;
+  MoveQueue(&g_process.member, fd, moved);
   if (g_process.queue.fd == fd) {
     g_process.queue.fd = moved;
     g_process.queue_generation.fetch_add(1);

@@ -7,8 +7,10 @@
 
 namespace ustcp::runtime {
 
-// The home shard's queue, fetched on first use; fd -1 when there is none (then frames come and go through others).
+// The queue to write to, fetched on first use; fd -1 when there is none.
 QueueRef HomeQueue() noexcept;
+// The queue to read: the same one, unless it is for another shard to read.
+QueueRef ReadQueue() noexcept;
 // The same, but fd -1 as long as nobody needed it.
 QueueRef KnownQueue() noexcept;
 // After the device failed: asks for a new one.

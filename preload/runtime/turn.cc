@@ -103,7 +103,7 @@ Instant HomeDeadline() noexcept { return InstantFromNanos(HomeShard().next_deadl
 void Turn(ThreadState& t, bool flush_answers) noexcept {
   Host& host = *AttachedHost();
   Shard& home = HomeShard();
-  QueueRef queue = HomeQueue();
+  QueueRef queue = ReadQueue();
   ++t.lock_depth;
   {
     ShardLock lock(host, home, MonotonicNow());

@@ -78,7 +78,7 @@ Sleep SleepUnless(ThreadState& t, Seat& seat, Ready&& ready, std::span<WaitPoll>
     w.state.store(Waiter::kAwake);
     return Sleep::kLook;
   }
-  QueueRef queue = leads ? HomeQueue() : QueueRef{};
+  QueueRef queue = leads ? ReadQueue() : QueueRef{};
   WaitRequest request;
   if (queue.fd >= 0) request.queues = {&queue, 1};
   WaitPoll& keeper = polls.back();

@@ -47,6 +47,9 @@ struct Host {
   std::atomic<bool> time_wait_overflow_warned;
   std::atomic<uint32_t> repairs;       // of shards whose lock's holder died
   std::atomic<uint32_t> repairs_told;  // `repairs` when all sleepers were last woken on their account
+  // With one queue for the whole interface every process may write to it and one shard reads it: its index plus one. The
+  // keeper passes it on when that shard's process is gone.
+  std::atomic<uint32_t> queue_reader;
   std::atomic<uint32_t> keeper_word;   // bumped to wake the keeper
   std::atomic<uint32_t> keeper_asleep; // 1: it sleeps until told; whoever leaves a shard without a driver must wake it
   std::atomic<int32_t> keeper_pid;

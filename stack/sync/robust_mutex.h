@@ -40,4 +40,24 @@ class SimpleLock {
   RobustMutex& mutex_;
 };
 
+// The same for who must not wait: a holder may be stopped.
+class TrySimpleLock {
+ public:
+  explicit TrySimpleLock(RobustMutex& m) noexcept : mutex_(m) {
+    LockResult result = m.TryLock();
+    held_ = result != LockResult::kBusy;
+    if (result == LockResult::kOwnerDied) m.MarkConsistent();
+  }
+  ~TrySimpleLock() {
+    if (held_) mutex_.Unlock();
+  }
+  explicit operator bool() const noexcept { return held_; }
+  TrySimpleLock(const TrySimpleLock&) = delete;
+  TrySimpleLock& operator=(const TrySimpleLock&) = delete;
+
+ private:
+  RobustMutex& mutex_;
+  bool held_;
+};
+
 }  // namespace ustcp

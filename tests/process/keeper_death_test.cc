@@ -260,8 +260,9 @@ TEST_F(KeeperDeath, MemberStartsAKeeperThatAdoptsTheArena) {
         }
         std::vector<const char*> environment = Environment();
         TapQueue queue;
+        QueueShare share;
         uint16_t shard = host.processes[r.process].shard;
-        IoError error = RequestQueue(ThisSettings(), environment.data(), &ThisMember(), shard, &queue);
+        IoError error = RequestQueue(ThisSettings(), environment.data(), &ThisMember(), shard, &queue, &share);
         if (error) return Report{.code = error.code};
         // Tells the parent which pids to kill, by way of a file; then waits for it.
         std::string path = directory() + "/ready";
@@ -342,8 +343,9 @@ TEST_F(KeeperDeath, AdoptedShardGetsNoSecondQueueBesideItsMembers) {
         if (r.code != 0) return r;
         std::vector<const char*> environment = Environment();
         TapQueue queue;
+        QueueShare share;
         uint16_t shard = ThisMember().host->processes[r.process].shard;
-        IoError error = RequestQueue(ThisSettings(), environment.data(), &ThisMember(), shard, &queue);
+        IoError error = RequestQueue(ThisSettings(), environment.data(), &ThisMember(), shard, &queue, &share);
         if (error) return Report{.code = error.code};
         std::fclose(std::fopen((directory() + "/ready").c_str(), "we"));
         char unused;

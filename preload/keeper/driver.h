@@ -39,6 +39,10 @@ class Driver {
   void Run();
 
  private:
+  static constexpr Duration kStuckLook = 250ms;   // at led shards with connections
+  static constexpr Duration kBusyRetry = 1ms;     // a lock is held: again after this
+  static constexpr uint32_t kFramesPerTurn = 256;
+
   struct ShardWatch {
     QueueRef queue;
     int32_t told = 0;             // as the broker counted when it sent the queue

@@ -202,9 +202,12 @@ IoError Reconnect(const Settings& settings, const char* const* environment, Memb
   uint64_t bytes = 0;
   uint64_t inode = 0;
   IoError error = InspectArenaFile(arena_fd, &bytes, &inode);
-  sys::Close(arena_fd);
   if (!error && inode != member->arena_inode)
     error = Fail(ENETDOWN, "the host was started anew without this program", "", "restart the program");
+  if (!error && member->arena_fd < 0)
+    member->arena_fd = OwnedFds::Adopt(arena_fd, OwnedFdKind::kShared);   // RestoreArena's wish
+  else
+    sys::Close(arena_fd);
   if (error) {
     Disconnect(member);
     return error;
@@ -355,6 +358,20 @@ bool KeeperAlive(const Member& member) noexcept {
   std::byte unused;
   long n = sys::Call(SYS_recvfrom, member.keeper_fd, sys::Arg(&unused), 1, MSG_PEEK | MSG_DONTWAIT);
   return n > 0 || n == -EAGAIN || n == -EINTR;
+}
+
+IoError RestoreArena(const Settings& settings, const char* const* environment, Member* member) noexcept {
+  uint64_t bytes = 0;
+  uint64_t inode = 0;
+  if (!InspectArenaFile(member->arena_fd, &bytes, &inode) && inode == member->arena_inode) return {};
+  // Whoever closed it closed the others too, most likely: the connection is made anew. The numbers may be somebody
+  // else's by now.
+  OwnedFds::Forget(member->arena_fd);
+  member->arena_fd = -1;
+  OwnedFds::Forget(member->keeper_fd);
+  member->keeper_fd = -1;
+  if (IoError error = Reconnect(settings, environment, member)) return error;
+  return member->arena_fd >= 0 ? IoError{} : Fail(ENETDOWN, "no descriptor left for the arena", "", "raise RLIMIT_NOFILE");
 }
 
 IoError EnsureKeeper(const Settings& settings, const char* const* environment, Member* member) noexcept {

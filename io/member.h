@@ -71,6 +71,10 @@ IoError RegisterWakeDescriptor(const Settings& settings, const char* const* envi
 IoError AttachForked(const Settings& settings, const char* const* environment, Member* member,
                      uint16_t process) noexcept;
 
+// After the program closed our descriptors past us: the arena's is fetched from the keeper again. Does nothing when it is
+// there.
+IoError RestoreArena(const Settings& settings, const char* const* environment, Member* member) noexcept;
+
 // True while the keeper's connection stands: one cheap system call. False: call EnsureKeeper.
 bool KeeperAlive(const Member& member) noexcept;
 

@@ -50,11 +50,30 @@ int LowestHighFd() {
   return static_cast<int>(start < kHighestStart ? start : kHighestStart);
 }
 
+// A program whose limit is this low needs the numbers below it itself.
+constexpr uint64_t kFewNumbers = 256;
+
+// A copy of `fd` above the numbers that the program may use, where its hard limit allows that: the soft one is raised for
+// a moment, and a descriptor above it stays valid. A negative errno number otherwise.
+int DuplicateAboveLimit(int fd) {
+  rlimit limit{};
+  if (sys::NoFileLimit(&limit) < 0 || limit.rlim_cur >= kFewNumbers || limit.rlim_max <= limit.rlim_cur) return -EINVAL;
+  rlimit raised{limit.rlim_max < 2 * kFewNumbers ? limit.rlim_max : 2 * kFewNumbers, limit.rlim_max};
+  if (int r = sys::SetNoFileLimit(&raised); r < 0) return r;
+  int high = sys::Fcntl(fd, F_DUPFD_CLOEXEC, static_cast<long>(limit.rlim_cur));
+  sys::SetNoFileLimit(&limit);
+  return high;
+}
+
 }  // namespace
 
 int OwnedFds::Adopt(int fd, OwnedFdKind kind) noexcept {
   int start = LowestHighFd();
-  if (fd < start) {
+  int above = DuplicateAboveLimit(fd);
+  if (above >= 0) {
+    sys::Close(fd);
+    fd = above;
+  } else if (fd < start) {
     int high = sys::Fcntl(fd, F_DUPFD_CLOEXEC, start);
     if (high >= 0) {
       sys::Close(fd);

@@ -19,8 +19,8 @@ class OwnedFds {
  public:
   static constexpr size_t kCapacity = 4096;
 
-  // Moves `fd` (which is closed) to a free number at or above 60 % of the soft RLIMIT_NOFILE, close-on-exec, and lists
-  // it. Returns the new number; `fd` itself, listed, when there is no higher one; a negative errno number when the
+  // Moves `fd` (which is closed) to a free number at or above 60 % of the soft RLIMIT_NOFILE, or above that limit when it
+  // is below 256 and the hard one is higher, close-on-exec, and lists it. Returns the new number; `fd` itself, listed, when there is no higher one; a negative errno number when the
   // table is full (fd is closed then).
   static int Adopt(int fd, OwnedFdKind kind) noexcept;
   // The program takes a number of ours (dup2): moves the descriptor elsewhere and returns its new number, or a negative

@@ -93,5 +93,8 @@ inline int NanoSleep(int64_t ns) noexcept {
 inline int NoFileLimit(rlimit* limit) noexcept {
   return static_cast<int>(Call(SYS_prlimit64, 0, RLIMIT_NOFILE, 0, Arg(limit)));
 }
+inline int SetNoFileLimit(const rlimit* limit) noexcept {
+  return static_cast<int>(Call(SYS_prlimit64, 0, RLIMIT_NOFILE, Arg(limit), 0));
+}
 
 }  // namespace ustcp::sys

@@ -9,6 +9,7 @@
 #include "io/parse.h"
 #include "preload/interpose.h"
 #include "preload/process.h"
+#include "preload/runtime/runtime.h"
 
 using namespace ustcp;
 
@@ -45,12 +46,16 @@ bool HasSockets() {
 
 }  // namespace
 
-// Sets `environment` to one with the note, on the caller's stack: the child of a vfork may not allocate.
+// Sets `environment` to one with the note, on the caller's stack: the child of a vfork may not allocate. And the ring goes
+// with this program.
 #define USTCP_ADD_NOTE(environment)                                                              \
   char note[kNoteBytes];                                                                         \
-  if (HasSockets())                                                                              \
-  environment = WithNote(                                                                        \
-      environment, static_cast<char**>(alloca((CountOf(environment) + 2) * sizeof(char*))), note)
+  if (HasSockets()) {                                                                            \
+    environment = WithNote(                                                                      \
+        environment, static_cast<char**>(alloca((CountOf(environment) + 2) * sizeof(char*))), note); \
+    runtime::LeaveQueue();                                                                       \
+  }                                                                                              \
+  static_assert(true)
 
 // The arguments after `first` as an array `argv` on the caller's stack; `list` is left behind the final null.
 #define USTCP_COLLECT(argv, list, first)                                                       \

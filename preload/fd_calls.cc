@@ -9,6 +9,7 @@
 #include "preload/routing.h"
 #include "preload/runtime/runtime.h"
 #include "preload/signals.h"
+#include "preload/stdio_streams.h"
 #include "stack/tcp/tcp.h"
 
 using namespace ustcp;
@@ -85,7 +86,10 @@ int CloseRange(unsigned first, unsigned last, int flags) {
 // A descriptor that now stands for what `from` stands for. Undone where the table has no memory.
 int Duplicated(int from, int to) {
   if (to < 0 || !Attached()) return to;
-  if (fd_table::Duplicate(from, to)) return to;
+  if (fd_table::Duplicate(from, to)) {
+    if (to < 3) AdoptStandardStreams();
+    return to;
+  }
   ClosePlaceholder(to);
   return ToErrno(-EMFILE);
 }

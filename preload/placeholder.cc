@@ -4,12 +4,14 @@
 
 #include "io/parse.h"
 #include "io/sys.h"
-#include "preload/runtime/runtime.h"
+#include "preload/runtime/process.h"
 #include "stack/mem/arena.h"
 
 namespace ustcp {
 
-int OpenPlaceholder(bool cloexec) noexcept {
+namespace {
+
+int OpenOnce(bool cloexec) {
   const Member& member = *runtime::AttachedMember();
   int flags = cloexec ? O_CLOEXEC : 0;
   char path[32];
@@ -19,6 +21,15 @@ int OpenPlaceholder(bool cloexec) noexcept {
   if (fd < 0 && fd != -EMFILE && fd != -ENFILE)
     fd = sys::Fcntl(member.arena_fd, cloexec ? F_DUPFD_CLOEXEC : F_DUPFD, 0);
   return fd == -EINVAL ? -EMFILE : fd;
+}
+
+}  // namespace
+
+int OpenPlaceholder(bool cloexec) noexcept {
+  int fd = OpenOnce(cloexec);
+  // The arena's own descriptor has gone: closed by a bare system call.
+  if (fd == -EBADF && runtime::RestoreArenaDescriptor()) fd = OpenOnce(cloexec);
+  return fd;
 }
 
 void NamePlaceholder(int fd, const Socket& socket) noexcept {

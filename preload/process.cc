@@ -15,6 +15,7 @@
 #include "preload/interpose.h"
 #include "preload/runtime/runtime.h"
 #include "preload/signals.h"
+#include "preload/stdio_streams.h"
 
 using namespace ustcp;
 
@@ -90,6 +91,7 @@ __attribute__((constructor)) void TakeUpInheritance() {
   unsetenv(kInheritVariable);
   if (!own || EnsureAttached() != 0) return;
   fd_table::DropClosed();
+  AdoptStandardStreams();
 }
 
 }  // namespace
@@ -105,6 +107,14 @@ USTCP_ALIAS_OF(fork, __fork);
 // A child of vfork shares our memory while it closes and duplicates descriptors: it would change the parent's table.
 USTCP_ALIAS_OF(fork, vfork);
 USTCP_ALIAS_OF(fork, __vfork);
+
+// Children of servers that fork end this way, past every destructor.
+USTCP_EXPORT void _exit(int status) {
+  runtime::LeaveQueue();
+  for (;;) real::_exit(status);
+}
+
+USTCP_EXPORT void _Exit(int status) noexcept { _exit(status); }
 
 USTCP_EXPORT pid_t _Fork() noexcept {
   if (g_own_process.load(std::memory_order_relaxed) == nullptr) return real::_Fork();

@@ -22,8 +22,11 @@
 
 #include <atomic>
 #include <cerrno>
+#include <cstdarg>
 #include <cstddef>
 #include <cstdint>
+#include <cstdio>
+#include <type_traits>
 
 #include "io/sys.h"
 
@@ -65,6 +68,9 @@ R Bare(long number, A... arguments) noexcept {
   }
   if constexpr (std::is_void_v<R>) {
     return;
+  } else if constexpr (std::is_pointer_v<R>) {
+    errno = ENOSYS;
+    return nullptr;
   } else {
     if (result < 0 && result >= -4095) {
       errno = static_cast<int>(-result);

@@ -156,6 +156,11 @@ void CheckKeeper() noexcept {
   (void)EnsureKeeper(g_process.settings, environ, &g_process.member);
 }
 
+bool RestoreArenaDescriptor() noexcept {
+  ProcessLock guard;
+  return !RestoreArena(g_process.settings, environ, &g_process.member);
+}
+
 int KeeperDescriptor() noexcept { return g_process.member.keeper_fd; }
 
 bool Leads(const ThreadState& t) noexcept {

@@ -40,6 +40,8 @@ void AfterUnlock(ThreadState& t, Context& ctx) noexcept;
 void AnnounceWakeDescriptor(int fd) noexcept;
 // The keeper's connection, which a leader watches while it sleeps; -1 when there is none.
 int KeeperDescriptor() noexcept;
+// The program closed the arena's descriptor past us: gets it back. False when that fails.
+bool RestoreArenaDescriptor() noexcept;
 // It ended: starts another one, which adopts the arena.
 void CheckKeeper() noexcept;
 // Wakes a sleeper whose Waiter says kDescriptor: in this process by a write, elsewhere through the keeper.

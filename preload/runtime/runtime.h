@@ -79,6 +79,11 @@ int WaitMany(std::span<const PollMember> members, std::span<pollfd> kernel, Inst
 int WaitEpoll(EpollSet& set, int real_epfd, bool has_kernel_members, epoll_event* events, int max, Instant deadline,
               const sigset_t* mask) noexcept;
 
+// The program ends, or becomes another one, and the calling thread's ring with it: what it has read is taken in, and
+// reading ends, so that what comes later stays in the queue for the keeper or the next program. The thread may go on all
+// the same (an exec that fails).
+void LeaveQueue() noexcept;
+
 // fork: nothing of ours is locked while it happens.
 void BeforeFork() noexcept;
 void AfterForkParent() noexcept;

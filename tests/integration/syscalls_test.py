@@ -7,7 +7,16 @@ import harness
 from harness import HOST4, HOST6
 
 # (program, line on the kernel, line on ustcp): with the reason. At most 25 may ever be here.
-KNOWN_DIFFERENCES = ()
+KNOWN_DIFFERENCES = (
+    # Sockets are inherited through fork, vfork and exec; what posix_spawn and system start, by a clone of the C library's
+    # own, has none but those it makes.
+    ('spawn', 'child: 4', 'child: 12'),
+    ('spawn', 'system: 4', 'system: 12'),
+    ('spawn', 'from the child: 5', 'from the child: 0'),
+    ('spawn', 'from the child: 5', 'from the child: EAGAIN'),
+    # Cancellation takes effect when the call returns, not while it waits.
+    ('threads', 'joined: 1 cancelled: 1', 'joined: 0 cancelled: 0'),
+)
 
 
 class Syscalls(harness.TestCase):
@@ -39,6 +48,18 @@ class Syscalls(harness.TestCase):
 
     def test_signals(self):
         self.compare('signals')
+
+    def test_descriptors(self):
+        self.compare('descriptors')
+
+    def test_stdio(self):
+        self.compare('stdio')
+
+    def test_threads(self):
+        self.compare('threads')
+
+    def test_spawn(self):
+        self.compare('spawn')
 
 
 if __name__ == '__main__':

@@ -25,7 +25,6 @@ int TakeConnection(const SocketRef& ref, int flags, Endpoint* peer, uint16_t* fa
   socket.owner_pid = runtime::OwnProcess()->pid;
   *peer = socket.peer;
   *family = socket.family;
-  NamePlaceholder(fd, socket);
   if (fd_table::Install(fd, FdEntry::kSocket, &socket)) return fd;
   ClosePlaceholder(fd);
   runtime::Locked lock(socket);
@@ -57,6 +56,7 @@ int Accept(const SocketRef& ref, sockaddr* address, socklen_t* length, int flags
     bool give_up;
     {
       runtime::Locked lock(*ref);
+      lock.LeaveOutput();
       if (!Current(ref)) return -EBADF;
       if (ref->state != SocketState::kListening) return -EINVAL;
       give_up = ref->nonblocking();

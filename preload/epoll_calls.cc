@@ -52,6 +52,7 @@ int Control(int epfd, int operation, int fd, const SocketRef& ref, const epoll_e
     if (set == nullptr) return -ENOMEM;
   }
   runtime::Locked lock(*ref);
+  lock.LeaveOutput();
   if (!Current(ref)) return -EBADF;
   switch (operation) {
     case EPOLL_CTL_ADD: return -EpollAdd(lock.ctx(), *set, *ref, fd, *event);

@@ -28,12 +28,14 @@ int GetSocketOption(const SocketRef& ref, int level, int name, void* value, sock
   if (static_cast<int>(*length) < 0) return -EINVAL;
   if (*length > 0 && BadPointer(value)) return -EFAULT;
   runtime::Locked lock(*ref);
+  lock.LeaveOutput();
   if (!Current(ref)) return -EBADF;
   return Outcome(GetOption(lock.ctx(), *ref, level, name, value, length));
 }
 
 int AskSocket(const SocketRef& ref, unsigned long request, int* value) {
   runtime::Locked lock(*ref);
+  lock.LeaveOutput();
   if (!Current(ref)) return -EBADF;
   return Outcome(IoctlSocket(lock.ctx(), *ref, request, value));
 }

@@ -2,9 +2,9 @@
 // work on it as on any other.
 //
 // socket() makes a kernel TCP socket, because routing may still decide for the kernel. It is never bound or connected
-// while the socket is ustcp's, so no packet can reach it. accept() makes a read-only open file of the arena's memfd whose
-// offset is the socket's place in the arena: fstat and lseek on it tell which socket it stands for, also after it was
-// sent to another process.
+// while the socket is ustcp's, so no packet can reach it. accept() duplicates a read-only descriptor of the arena's memfd:
+// the cheapest way to a number, and one that no stray write through the kernel can do harm with. Which socket a number
+// stands for is in the process's table (fd_table.h), not in the kernel.
 #pragma once
 
 #include <cstdint>
@@ -15,10 +15,9 @@ namespace ustcp {
 
 struct Socket;
 
-// An accepted socket's placeholder before it is known for which socket. `cloexec`: close on exec. A negative errno
+// An accepted socket's placeholder. `cloexec`: close on exec. A negative errno
 // (EMFILE, ENFILE) on failure.
 int OpenPlaceholder(bool cloexec) noexcept;
-void NamePlaceholder(int fd, const Socket& socket) noexcept;
 
 // Closes a kernel descriptor without looking at the table.
 void ClosePlaceholder(int fd) noexcept;

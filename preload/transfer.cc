@@ -155,6 +155,7 @@ ssize_t Receive(const SocketRef& ref, const iovec* iov, int count, size_t total,
     bool give_up;
     {
       runtime::Locked lock(*ref);
+      lock.LeaveOutput();   // acknowledgements: an answer may take them along
       if (!Current(ref)) return done > 0 ? static_cast<ssize_t>(done) : -EBADF;
       // After some bytes a pending error, and the urgent mark, are for the next call.
       if (done > 0 && (ref->error != 0 || (ref->conn != nullptr && TcpAtMark(*ref->conn))))

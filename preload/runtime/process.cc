@@ -9,6 +9,7 @@
 
 #include "io/clock.h"
 #include "io/owned_fds.h"
+#include "io/parse.h"
 #include "io/report.h"
 #include "io/sys.h"
 #include "preload/runtime/capture_hook.h"
@@ -28,6 +29,7 @@ struct ProcessState {
   QueueShare queue_share = QueueShare::kOwn;
   std::atomic<uint32_t> queue_generation{0};
   std::atomic<bool> queue_asked{false};
+  std::atomic<int> read_only_arena{-1};
   int attach_error = 0;
   Instant attach_failed = Instant{};
   // Threads that sleep without leading, oldest first.
@@ -224,6 +226,25 @@ void WakeByDescriptor(Waiter& w) noexcept {
   NudgeKeeper(*AttachedHost());
 }
 
+int ReadOnlyArena() noexcept {
+  int fd = g_process.read_only_arena.load(std::memory_order_acquire);
+  if (fd >= 0) return fd;
+  ProcessLock guard;
+  fd = g_process.read_only_arena.load();
+  if (fd >= 0) return fd;
+  char path[32];
+  TextBuilder(path) << "/proc/self/fd/" << g_process.member.arena_fd;
+  fd = sys::Open(path, O_RDONLY | O_NOCTTY | O_CLOEXEC);
+  if (fd >= 0) fd = OwnedFds::Adopt(fd, OwnedFdKind::kShared);
+  g_process.read_only_arena.store(fd, std::memory_order_release);
+  return fd;
+}
+
+void ForgetReadOnlyArena() noexcept {
+  int fd = g_process.read_only_arena.exchange(-1);
+  if (fd >= 0) OwnedFds::Forget(fd);
+}
+
 bool IsOwnDescriptor(int fd) noexcept { return OwnedFds::Contains(fd); }
 
 bool RelocateDescriptor(int fd) noexcept {
@@ -234,6 +255,7 @@ bool RelocateDescriptor(int fd) noexcept {
   if (g_process.member.arena_fd == fd) g_process.member.arena_fd = moved;
   if (g_process.member.keeper_fd == fd) g_process.member.keeper_fd = moved;
   MoveQueue(&g_process.member, fd, moved);
+  if (g_process.read_only_arena.load() == fd) g_process.read_only_arena.store(moved);
   if (g_process.queue.fd == fd) {
     g_process.queue.fd = moved;
     g_process.queue_generation.fetch_add(1);

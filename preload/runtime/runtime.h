@@ -49,10 +49,16 @@ class Locked {
   Context& ctx() noexcept { return lock_.ctx; }
   // What is due is sent on destruction in any case: it is much, and waiting for more of it gains nothing.
   void SendAtOnce() noexcept { at_once_ = true; }
+  // This call has nothing to send: what was due before it stays for the thread's next wait, if the thread is working
+  // through events of one, and be it a single one.
+  void LeaveOutput() noexcept { leave_ = true; }
 
  private:
+  bool MayWait(const struct ThreadState& t, const Context& ctx) const noexcept;
+
   int depth_;   // entered before the lock is taken
   bool at_once_ = false;
+  bool leave_ = false;
   ShardLock lock_;
 };
 
@@ -89,6 +95,12 @@ void BeforeFork() noexcept;
 void AfterForkParent() noexcept;
 // `process` is the slot that the parent prepared for the child (its table copied), or -1 when it was not attached.
 void AfterForkChild(int process) noexcept;
+
+// A read-only descriptor of the arena's file, one of the stack's, made on first use; negative when there is no way to open
+// one.
+int ReadOnlyArena() noexcept;
+// It is not open any more.
+void ForgetReadOnlyArena() noexcept;
 
 // Descriptors that belong to the stack, for close(), dup2() and close_range() to leave alone. A call that moved one tells
 // with RelocateDescriptor.

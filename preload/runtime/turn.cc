@@ -137,11 +137,15 @@ Locked::Locked(Shard& shard) noexcept
   (void)depth_;
 }
 
+bool Locked::MayWait(const ThreadState& t, const Context& ctx) const noexcept {
+  return (t.handing_out || (leave_ && t.wait_follows)) && &ctx.shard == &HomeShard();
+}
+
 Locked::~Locked() {
   ThreadState& t = CurrentThread();
   Context& ctx = lock_.ctx;
   ctx.shard.in_update = nullptr;
-  if (HasOutput(ctx.shard) && (at_once_ || !t.handing_out || &ctx.shard != &HomeShard())) Flush(t, ctx);
+  if (HasOutput(ctx.shard) && (at_once_ || !MayWait(t, ctx))) Flush(t, ctx);
   Instant next = NextDeadline(ctx);
   bool earlier = NanosOf(next) < ctx.shard.next_deadline_ns.load(std::memory_order_relaxed);
   ctx.shard.next_deadline_ns.store(NanosOf(next), std::memory_order_relaxed);

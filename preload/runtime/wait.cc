@@ -97,9 +97,14 @@ Sleep SleepUnless(ThreadState& t, Seat& seat, Ready&& ready, std::span<WaitPoll>
   return deadline != kNever && MonotonicNow() >= deadline ? Sleep::kTimeout : Sleep::kLook;
 }
 
+void HandOut(ThreadState& t, ptrdiff_t events) {
+  t.wait_follows = events > 0;
+  t.handing_out = events > 1;
+}
+
 // One turn if this thread may lead; otherwise only its own unsent data leaves.
 void DriveOrFlush(ThreadState& t, Seat& seat) {
-  t.handing_out = false;
+  HandOut(t, 0);
   if (seat.Take()) {
     Turn(t, false);
     return;
@@ -118,7 +123,7 @@ bool NothingToDo(const ThreadState& t) {
 
 // Before a sleep, which ends at once when a timer is due.
 void DriveBeforeSleep(ThreadState& t, Seat& seat) {
-  if (NothingToDo(t) && seat.Take()) t.handing_out = false;
+  if (NothingToDo(t) && seat.Take()) HandOut(t, 0);
   else DriveOrFlush(t, seat);
 }
 
@@ -270,7 +275,7 @@ int WaitMany(std::span<const PollMember> members, std::span<pollfd> kernel, Inst
     if (Listener* l = m.socket->listener; l != nullptr) NoteAcceptor(host, *l, AttachedMember()->process);
   Seat seat(t);
   if (ready() && TurnedLately()) {
-    t.handing_out = false;
+    HandOut(t, 0);
     FlushHome();
   } else {
     DriveOrFlush(t, seat);
@@ -279,9 +284,9 @@ int WaitMany(std::span<const PollMember> members, std::span<pollfd> kernel, Inst
   int kernel_ready = LookAtKernel(kernel);
   if (kernel_ready < 0) return errno;
   auto finish = [&] {
-    t.handing_out = std::count_if(members.begin(), members.end(), [](const PollMember& m) {
-                      return (m.socket->ready.load() & (m.events | kAlways)) != 0;
-                    }) > 1;
+    HandOut(t, std::count_if(members.begin(), members.end(), [](const PollMember& m) {
+              return (m.socket->ready.load() & (m.events | kAlways)) != 0;
+            }));
     return 0;
   };
   if (sockets_ready || kernel_ready > 0) return finish();
@@ -339,7 +344,7 @@ int WaitEpoll(EpollSet& set, int real_epfd, bool has_kernel_members, epoll_event
     if (count > 0 || interrupted || timed_out || MonotonicNow() >= deadline) {
       EpollWake(set, *t.waiter);
       if (count == 0) FlushHome();
-      t.handing_out = count > 1;
+      HandOut(t, count);
       if (count > 0) return count;
       return interrupted ? -EINTR : 0;
     }

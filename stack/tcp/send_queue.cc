@@ -22,6 +22,7 @@ class IovecReader {
     }
     offset_ = skip;
   }
+  static constexpr size_t kWorthwhile = 1;
   // All of it: nobody asks for more than there is.
   size_t Read(std::byte* to, size_t wanted) {
     size_t bytes = wanted;
@@ -62,7 +63,7 @@ size_t Append(Context& ctx, Connection& conn, Reader& reader, size_t limit) {
   while (done < limit) {
     Buf* tail = conn.send_tail;
     Buf* fresh = nullptr;
-    if (tail == nullptr || tail->tailroom() == 0) {
+    if (tail == nullptr || tail->tailroom() < std::min(limit - done, Reader::kWorthwhile)) {
       fresh = ctx.shard.bufs.Take(ClassForAppend(conn, limit - done));
       if (fresh == nullptr) break;
       fresh->seq = conn.snd.write_end.raw();
@@ -94,6 +95,8 @@ size_t Append(Context& ctx, Connection& conn, Reader& reader, size_t limit) {
 
 class SourceReader {
  public:
+  // Each piece may cost its source a system call: what is left of a buffer is used only if it is enough, or much.
+  static constexpr size_t kWorthwhile = 4096;
   explicit SourceReader(SendSource& source) : source_(source) {}
   size_t Read(std::byte* to, size_t wanted) {
     size_t n = source_.read(source_.self, to, wanted);

@@ -1,4 +1,6 @@
 // Sockets through fork and exec: shared, closed on one side, handed to another program.
+#include <sys/resource.h>
+
 #include "transcript.h"
 
 namespace {
@@ -134,6 +136,39 @@ void KilledChild(Address address) {
   close(listener);
 }
 
+// A pair from the listener still works, and its numbers are the lowest free ones.
+void ShowWorkingPair(int listener, Address address) {
+  Pair pair = Connected(listener, address);
+  std::printf("numbers follow each other: %d\n", pair.server == pair.client + 1);
+  Show("to the server", write(pair.client, "ping", 4));
+  char in[8] = {};
+  Show("which gets", read(pair.server, in, sizeof in));
+  ClosePair(pair);
+}
+
+// Programs that put descriptors on every number they like, and such that close what they did not open, past the C library.
+void TakenNumbers(Address address) {
+  Title("dup2 onto numbers of the upper half, and their close");
+  int listener = Listen(address);
+  ShowWorkingPair(listener, address);
+  rlimit limit;
+  getrlimit(RLIMIT_NOFILE, &limit);
+  int from = static_cast<int>(limit.rlim_cur / 10 * 6), to = from + 100;
+  int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+  long failed = 0;
+  for (int fd = from; fd < to; ++fd) failed += dup2(null, fd) != fd;
+  Show("dup2 that failed", failed);
+  ShowWorkingPair(listener, address);
+  for (int fd = from; fd < to; ++fd) failed += close(fd) != 0;
+  Show("close that failed", failed);
+  ShowWorkingPair(listener, address);
+  Title("accepting after every number above 20 was closed");
+  close_range(20, ~0u, 0);
+  ShowWorkingPair(listener, address);
+  close(null);
+  close(listener);
+}
+
 void Vfork(Address address) {
   Title("vfork and system");
   int listener = Listen(address);
@@ -213,6 +248,7 @@ int main(int argc, char** argv) {
   Address address(argv[1]);
   Inherit(address);
   KilledChild(address);
+  TakenNumbers(address);
   Vfork(address);
   Exec(address, argv[0]);
 }

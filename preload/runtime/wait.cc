@@ -117,8 +117,7 @@ void DriveOrFlush(ThreadState& t, Seat& seat) {
 bool NothingToDo(const ThreadState& t) {
   const Shard& home = HomeShard();
   QueueRef queue = KnownQueue();
-  return queue.fd >= 0 && t.engine->CertainlyIdle(queue) && !HasOutput(home) && home.mailbox.empty() &&
-         home.closing.load(std::memory_order_relaxed) == nullptr;
+  return queue.fd >= 0 && t.engine->CertainlyIdle(queue) && !HasOutput(home) && !HasMail(home);
 }
 
 // Before a sleep, which ends at once when a timer is due.

@@ -65,8 +65,7 @@ void Replace(int fd) {
   if (ours == nullptr) return;
   if (fd == 2) setvbuf(ours, nullptr, _IONBF, 0);
   // What was printed and is still in the old one's buffer goes where the descriptor leads now, as it would have.
-  if (size_t pending = fd > 0 ? __fpending(stream) : 0; pending > 0)
-    fwrite(stream->_IO_write_base, 1, pending, ours);
+  if (size_t pending = fd > 0 ? __fpending(stream) : 0; pending > 0) fwrite(stream->_IO_write_base, 1, pending, ours);
   __fpurge(stream);
   stream = ours;
   g_replaced[fd] = true;

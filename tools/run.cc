@@ -17,7 +17,7 @@ struct RunOptions {
   std::string host;
 };
 
-std::vector<char*> g_program;   // what CutProgram took, with a null at the end
+std::vector<char*> g_program;  // what CutProgram took, with a null at the end
 
 // Beside this program in the build tree and in a prefix, then where it is installed.
 std::string FindObject() {
@@ -41,10 +41,11 @@ void Run(const RunOptions& options) {
   // Names are separated by blanks and colons in LD_PRELOAD and cannot be quoted.
   if (object.find_first_of(" :") != std::string::npos)
     throw CommandError("the path of libustcp.so has a blank or a colon: " + object + "; install it elsewhere");
-  if (const char* others = std::getenv("LD_PRELOAD"); others != nullptr && *others != '\0') object += std::string(":") + others;
+  if (const char* others = std::getenv("LD_PRELOAD"); others != nullptr && *others != '\0')
+    object += std::string(":") + others;
   setenv("LD_PRELOAD", object.c_str(), 1);
   if (!options.host.empty()) setenv("USTCP_HOST", options.host.c_str(), 1);
-  ToolSettings();   // a mistake is told here, before the program starts
+  ToolSettings();  // a mistake is told here, before the program starts
   execvp(g_program[0], g_program.data());
   throw CommandError(fmt::format("cannot run {}: {}", g_program[0], std::strerror(errno)), errno == ENOENT ? 127 : 126);
 }
@@ -53,7 +54,7 @@ void Run(const RunOptions& options) {
 
 int CutProgram(int argc, char** argv) {
   if (argc < 2 || std::strcmp(argv[1], "run") != 0) return argc;
-  int end = 2;   // of our own words
+  int end = 2;  // of our own words
   while (end < argc && argv[end][0] == '-' && std::strcmp(argv[end], "--") != 0)
     end += std::strcmp(argv[end], "--host") == 0 ? 2 : 1;
   if (end >= argc) return argc;

@@ -55,7 +55,7 @@ Taken TakeName(const char* kind, const char* name, char (&owner)[N], std::vector
   int made = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
   if (made < 0) return Taken::kNoDescriptor;
   if (bind(made, reinterpret_cast<sockaddr*>(&address), size) == 0) {
-    listen(made, 8);   // others ask who holds it; the answer is the connection itself (AnswerNameQuestion)
+    listen(made, 8);  // others ask who holds it; the answer is the connection itself (AnswerNameQuestion)
     fds->push_back(made);
     return Taken::kYes;
   }
@@ -105,7 +105,7 @@ IoError TakeInterfaceLock(const char* interface, std::vector<int>* fds) {
 IoError TakeAddressLocks(const Settings& settings, std::vector<int>* fds) {
   for (int i = 0; i < settings.host.address_count; ++i) {
     const IpAddress& address = settings.host.addresses[i].address;
-    if (address.is_link_local()) continue;   // one on every link
+    if (address.is_link_local()) continue;  // one on every link
     char text[64];
     FormatAddress(address, text);
     char owner[64] = {};
@@ -171,7 +171,7 @@ int FindAbandonedArena(const char* path) {
     char directory[300];
     std::snprintf(directory, sizeof(directory), "/proc/%s/fd", process->d_name);
     DIR* descriptors = opendir(directory);
-    if (descriptors == nullptr) continue;   // somebody else's
+    if (descriptors == nullptr) continue;  // somebody else's
     while (dirent* entry = found < 0 ? readdir(descriptors) : nullptr) {
       char link[600];
       std::snprintf(link, sizeof(link), "%s/%s", directory, entry->d_name);

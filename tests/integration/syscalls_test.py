@@ -1,3 +1,4 @@
+#!/usr/bin/python3
 """Each program of syscalls/ makes a fixed sequence of calls on sockets and prints what came back: first on the kernel's
 TCP, then on ustcp, both ends in the same program. The outputs must be equal, but for the lines of KNOWN_DIFFERENCES."""
 

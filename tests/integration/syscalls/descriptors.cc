@@ -158,7 +158,8 @@ void CloseEverything(Address address) {
     closedir(directory);
     for (int fd : open_ones) close(fd);
   });
-  Everything("system calls past the C library", address, [] { syscall(SYS_close_range, 3, ~0u, 0); }, false);
+  Everything(
+      "system calls past the C library", address, [] { syscall(SYS_close_range, 3, ~0u, 0); }, false);
 
   Title("close_range of some");
   int listener = Listen(address);

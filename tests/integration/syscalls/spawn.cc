@@ -85,7 +85,7 @@ void Run(Address address, const char* self, const char* text) {
   ClosePair(pair);
 
   Title("sockets given to programs");
-  static int way;   // not in a register that the child of vfork changes
+  static int way;  // not in a register that the child of vfork changes
   for (way = 0; way < 2; ++way) {
     pair = Connected(listener, address);
     child = way == 0 ? fork() : vfork();
@@ -129,7 +129,8 @@ void Run(Address address, const char* self, const char* text) {
 int main(int argc, char** argv) {
   signal(SIGPIPE, SIG_IGN);
   alarm(60);
-  if (argc >= 3 && std::strcmp(argv[1], "--child") == 0) return AsChild(Address(argv[2]), argc > 3 ? std::atoi(argv[3]) : -1);
+  if (argc >= 3 && std::strcmp(argv[1], "--child") == 0)
+    return AsChild(Address(argv[2]), argc > 3 ? std::atoi(argv[3]) : -1);
   if (argc != 2) return 2;
   Run(Address(argv[1]), argv[0], argv[1]);
 }

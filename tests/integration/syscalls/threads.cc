@@ -7,7 +7,7 @@
 
 namespace {
 
-constexpr useconds_t kAWhile = 60'000;   // long enough for a thread to be asleep
+constexpr useconds_t kAWhile = 60'000;  // long enough for a thread to be asleep
 
 void ManyReaders(Address address) {
   Title("a reader for each socket");
@@ -136,7 +136,8 @@ void Interference(Address address) {
   While([&] { Show("recv, shut down both ways", recv(pair.server, &c, 1, 0)); },
         [&] { shutdown(pair.server, SHUT_RDWR); });
   ClosePair(pair);
-  While([&] { ShowFd("accept, shut down", accept(listener, nullptr, nullptr)); }, [&] { shutdown(listener, SHUT_RDWR); });
+  While([&] { ShowFd("accept, shut down", accept(listener, nullptr, nullptr)); },
+        [&] { shutdown(listener, SHUT_RDWR); });
   close(listener);
   listener = Listen(address);
 

@@ -12,9 +12,7 @@
 namespace ustcp {
 namespace {
 
-int NewFd() {
-  return open("/dev/null", O_RDONLY);
-}
+int NewFd() { return open("/dev/null", O_RDONLY); }
 
 TEST(OwnedFds, AdoptedDescriptorsAreHighCloseOnExecAndListed) {
   rlimit limit;

@@ -13,6 +13,7 @@
 #include "io/report.h"
 #include "io/sys.h"
 #include "preload/runtime/capture_hook.h"
+#include "preload/signals.h"
 
 extern char** environ;
 
@@ -40,10 +41,14 @@ struct ProcessState {
 
 ProcessState g_process;
 
+// Handlers of the holder wait: one that calls _exit(), or any of our calls, would ask for the lock again.
 class ProcessLock {
  public:
   ProcessLock() { pthread_mutex_lock(&g_process.lock); }
   ~ProcessLock() { pthread_mutex_unlock(&g_process.lock); }
+
+ private:
+  signals::Section handlers_wait_;   // from before the lock is taken until after it is dropped
 };
 
 IoError TryAttach() {

@@ -202,8 +202,18 @@ class Configuration(harness.TestCase):
             for value in (1, 0):
                 self.net.app.sysctl('net.ipv4.tcp_sack', value)
                 self.next_options(client)
-        rows = self.fields(path, 'tcp.flags.syn==1 && tcp.flags.ack==0', 'tcp.options.sack_perm')
+            rows = self.syns(path, 2, 'tcp.options.sack_perm')
         self.assertEqual([row != [''] for row in rows], [True, False])
+
+    def syns(self, path, count, field):
+        """A field of the first `count` SYNs of a capture that goes on: tcpdump may be behind."""
+        rows = []
+
+        def there():
+            rows[:] = self.fields(path, 'tcp.flags.syn==1 && tcp.flags.ack==0', field)
+            return len(rows) >= count
+        harness.wait_until(there, 20, f'{count} SYNs in the capture')
+        return rows[:count]
 
     @staticmethod
     def fields(path, display_filter, *names):
@@ -278,8 +288,8 @@ class Configuration(harness.TestCase):
         with self.net.capture(self.net.app, INTERFACE) as path:
             for address in (GATEWAY4, GATEWAY6):
                 self.connect(*variables, address=address)
-        self.assertEqual(self.fields(path, 'tcp.flags.syn==1 && tcp.flags.ack==0', 'tcp.options.mss_val'),
-                         [['1360'], ['1340']])
+            rows = self.syns(path, 2, 'tcp.options.mss_val')
+        self.assertEqual(rows, [['1360'], ['1340']])
 
     def test_mac(self):
         variables = [f'USTCP_CONFIG={self.file(self.everything(mac="02:00:00:00:12:34"))}',

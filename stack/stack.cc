@@ -94,9 +94,10 @@ bool VisitShard(Context& ctx, Shard& target, Visit&& visit) {
   TakeOver(there, locked);
   DrainMailbox(there);
   visit(there);
-  target.next_deadline_ns.store(NanosOf(NextDeadline(there)));
+  PublishDeadline(there);
   ctx.wakes = there.wakes;
   ctx.touched = there.touched;
+  ctx.nudge_keeper |= there.nudge_keeper;
   if (HasOutput(target)) ctx.touched[target.index / 64] |= uint64_t{1} << (target.index % 64);
   target.lock.Unlock();
   return true;
@@ -253,6 +254,21 @@ void UnscheduleOutput(Context& ctx, Connection& conn) noexcept {
 
 Instant NextDeadline(Context& ctx) noexcept {
   return std::min(ctx.shard.timers.NextDeadline(), NetNextDeadline(ctx));
+}
+
+void PublishDeadline(Context& ctx) noexcept {
+  Shard& shard = ctx.shard;
+  const int64_t next = NanosOf(NextDeadline(ctx));
+  const bool earlier = next < shard.next_deadline_ns.exchange(next);
+  Waiter* leader = shard.leader_waiter.load();
+  if (leader == nullptr) {
+    ctx.nudge_keeper |= earlier;
+    return;
+  }
+  const int64_t until = shard.leader_until_ns.load();
+  if (until == INT64_MIN) return;   // awake: it looks before it sleeps
+  shard.others_at_ns.store(NanosOf(ctx.now), std::memory_order_relaxed);
+  if (next < until && leader->Signal()) ctx.wakes.Add(*leader);
 }
 
 void OnDeadline(Context& ctx) noexcept {

@@ -28,6 +28,10 @@ void DrainMailbox(Context& ctx) noexcept;
 
 // The earliest timer of this shard, kNever when none.
 Instant NextDeadline(Context& ctx) noexcept;
+// Stores it where those who sleep on the shard see it. Call before dropping a lock under which anything may have been armed.
+// A leader that would sleep on past it is woken; for a shard without one ctx.nudge_keeper is set. A leader sets
+// leader_until_ns to kNever before it reads next_deadline_ns, and to the end of its sleep then, so none is missed.
+void PublishDeadline(Context& ctx) noexcept;
 // Fires everything due at ctx.now.
 void OnDeadline(Context& ctx) noexcept;
 

@@ -6,6 +6,7 @@
 
 #include "preload/keeper/wakes.h"
 #include "stack/host/host.h"
+#include "stack/stack.h"
 
 namespace ustcp::keeper {
 
@@ -36,12 +37,17 @@ class Burial {
 class TryShardLock {
  public:
   TryShardLock(Host& host, Shard& shard, Instant now);
-  ~TryShardLock() { Unlock(); }
+  ~TryShardLock() {
+    if (held_) ctx.shard.lock.Unlock();
+  }
   TryShardLock(const TryShardLock&) = delete;
   TryShardLock& operator=(const TryShardLock&) = delete;
   explicit operator bool() const { return held_; }
+  // The wake-ups collected in ctx.wakes are the caller's to perform then.
   void Unlock() {
-    if (held_) ctx.shard.lock.Unlock();
+    if (!held_) return;
+    PublishDeadline(ctx);
+    ctx.shard.lock.Unlock();
     held_ = false;
   }
   Context ctx;

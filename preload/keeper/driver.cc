@@ -257,7 +257,6 @@ bool Driver::Drive(Shard& shard) {
   }
   if (NextDeadline(ctx) <= ctx.now) OnDeadline(ctx);
   Send(ctx, out);
-  shard.next_deadline_ns.store(NanosOf(NextDeadline(ctx)), std::memory_order_relaxed);
   shard.last_turn_ns.store(NanosOf(ctx.now), std::memory_order_relaxed);
   shards_[shard.index].turns = shard.turns.fetch_add(1, std::memory_order_relaxed) + 1;
   AddEngineStats(shard, engine_->stats(), &counted_);

@@ -46,7 +46,5 @@ bool RestoreArenaDescriptor() noexcept;
 void CheckKeeper() noexcept;
 // Wakes a sleeper whose Waiter says kDescriptor: in this process by a write, elsewhere through the keeper.
 void WakeByDescriptor(Waiter& w) noexcept;
-// The next deadline of the home shard as of the last turn.
-Instant HomeDeadline() noexcept;
 
 }  // namespace ustcp::runtime

@@ -44,6 +44,17 @@ class Waking {
   ProcessSlot* process_;
 };
 
+// Drops the lock, and does what has to be done once it is dropped.
+void Release(ShardLock& lock) {
+  Context& ctx = lock.ctx;
+  PublishDeadline(ctx);
+  {
+    Waking waking(ctx.wakes);
+    lock.Unlock();
+  }
+  if (ctx.nudge_keeper) NudgeKeeper(ctx.host);
+}
+
 // Takes in what has arrived, within the limits of a turn.
 void Receive(ThreadState& t, Context& ctx, QueueRef queue) {
   size_t bytes = 0;
@@ -85,20 +96,17 @@ void AfterUnlock(ThreadState& t, Context& ctx) noexcept {
       if (&shard == &ctx.shard) continue;
       ShardLock lock(ctx.host, shard, ctx.now);
       Flush(t, lock.ctx);
-      Waking waking(lock.ctx.wakes);
-      lock.Unlock();
+      Release(lock);
     }
   // Somebody may have put a frame into the mailbox after we looked and before we unlocked.
   while (HasMail(ctx.shard)) {
     ShardLock lock(ctx.host, ctx.shard, MonotonicNow());
     DrainMailbox(lock.ctx);
     Flush(t, lock.ctx);
-    Waking waking(lock.ctx.wakes);
-    lock.Unlock();
+    Release(lock);
   }
 }
 
-Instant HomeDeadline() noexcept { return InstantFromNanos(HomeShard().next_deadline_ns.load(std::memory_order_relaxed)); }
 
 void Turn(ThreadState& t, bool flush_answers) noexcept {
   Host& host = *AttachedHost();
@@ -114,13 +122,9 @@ void Turn(ThreadState& t, bool flush_answers) noexcept {
     if (NextDeadline(ctx) <= ctx.now) OnDeadline(ctx);
     if (flush_answers) Flush(t, ctx);
     CountEngine(t, home);
-    home.next_deadline_ns.store(NanosOf(NextDeadline(ctx)), std::memory_order_relaxed);
     home.last_turn_ns.store(NanosOf(ctx.now), std::memory_order_relaxed);
     home.turns.fetch_add(1, std::memory_order_relaxed);
-    {
-      Waking waking(ctx.wakes);
-      lock.Unlock();
-    }
+    Release(lock);
     AfterUnlock(t, ctx);
     if (Capturing()) FlushCapture();
   }
@@ -146,22 +150,7 @@ Locked::~Locked() {
   Context& ctx = lock_.ctx;
   ctx.shard.in_update = nullptr;
   if (HasOutput(ctx.shard) && (at_once_ || !MayWait(t, ctx))) Flush(t, ctx);
-  Instant next = NextDeadline(ctx);
-  bool earlier = NanosOf(next) < ctx.shard.next_deadline_ns.load(std::memory_order_relaxed);
-  ctx.shard.next_deadline_ns.store(NanosOf(next), std::memory_order_relaxed);
-  // Whoever sleeps on this shard has to get up earlier now.
-  if (earlier) {
-    Waiter* leader = ctx.shard.leader_waiter.load();
-    if (leader != nullptr && leader != t.waiter) {
-      if (leader->Signal()) ctx.wakes.Add(*leader);
-    } else if (leader == nullptr) {
-      NudgeKeeper(ctx.host);
-    }
-  }
-  {
-    Waking waking(ctx.wakes);
-    lock_.Unlock();
-  }
+  Release(lock_);
   AfterUnlock(t, ctx);
   --t.lock_depth;
   if (t.lock_depth == 0 && g_after_unlock != nullptr) g_after_unlock();

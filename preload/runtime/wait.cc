@@ -55,6 +55,19 @@ class SleepWord {
   ~SleepWord() { signals::SetSleepWord(nullptr); }
 };
 
+// While other threads work with the shard, each of their calls may move its deadline. A leader that gets up by itself before
+// long need not be woken for the deadlines beyond: retransmissions, delayed ACKs.
+constexpr Duration kShortSleep = 4ms;
+
+Instant LeaderSleepsUntil(Shard& shard) {
+  shard.leader_until_ns.store(NanosOf(kNever));   // from here on nearer deadlines wake us: see PublishDeadline
+  Instant until = InstantFromNanos(shard.next_deadline_ns.load());
+  const int64_t others = shard.others_at_ns.load(std::memory_order_relaxed);
+  if (others == 0) return until;
+  const Instant now = MonotonicNow();
+  return now - InstantFromNanos(others) < kShortSleep ? std::min<Instant>(until, now + kShortSleep) : until;
+}
+
 // `ready` is asked once more after the sleep was announced. The last entry of `polls` is for the keeper's connection.
 template <typename Ready>
 Sleep SleepUnless(ThreadState& t, Seat& seat, Ready&& ready, std::span<WaitPoll> polls, Instant deadline,
@@ -87,11 +100,13 @@ Sleep SleepUnless(ThreadState& t, Seat& seat, Ready&& ready, std::span<WaitPoll>
   request.futex = &w.word;
   request.futex_expected = word;
   request.futex_owned = true;
-  request.deadline = leads ? std::min(deadline, HomeDeadline()) : deadline;
+  request.deadline = leads ? std::min(deadline, LeaderSleepsUntil(HomeShard())) : deadline;
+  if (leads) HomeShard().leader_until_ns.store(NanosOf(request.deadline));
   request.signal_mask = mask;
   if (leads) request.spin = Duration{int64_t{AttachedHost()->config.busy_poll_us} * 1000};
   WaitResult result = t.engine->Wait(request);
   w.state.store(Waiter::kAwake);
+  if (leads) HomeShard().leader_until_ns.store(INT64_MIN);
   if (keeper.revents != 0) CheckKeeper();
   if (result.interrupted || signals::HandlerRanInCall()) return Sleep::kInterrupted;
   return deadline != kNever && MonotonicNow() >= deadline ? Sleep::kTimeout : Sleep::kLook;

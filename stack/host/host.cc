@@ -113,6 +113,8 @@ Shard* TakeShard(Host& host, uint16_t process, Instant now) noexcept {
     shard.process = process;
     shard.leader.store(0);
     shard.leader_waiter.store(nullptr);
+    shard.leader_until_ns.store(INT64_MIN);
+    shard.others_at_ns.store(0);
     shard.has_queue.store(false);
     shard.next_deadline_ns.store(NanosOf(kNever));
     shard.last_turn_ns.store(NanosOf(now));

@@ -80,6 +80,8 @@ struct Context {
   // answered when it is to be done.
   bool may_redirect = false;
   bool redirect = false;
+  // A deadline of a shard without a leader has come nearer: the keeper is to be told once the lock is dropped.
+  bool nudge_keeper = false;
 
   Counters& counters() { return shard.counters; }
   const Sysctls& sysctls() const { return host.sysctls; }

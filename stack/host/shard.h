@@ -79,6 +79,8 @@ struct Shard {
   std::atomic<int64_t> last_turn_ns;
   std::atomic<int64_t> next_deadline_ns;  // earliest timer, INT64_MAX: none; as of the last turn
   std::atomic<Waiter*> leader_waiter;     // to wake the leader for the mailbox
+  std::atomic<int64_t> leader_until_ns;   // end of the leader's sleep; INT64_MIN while it is awake
+  std::atomic<int64_t> others_at_ns;      // when somebody else last published a deadline during the leader's sleep
   std::atomic<bool> has_queue;            // a TAP queue is attached
   Mailbox mailbox;                        // lock-free
   std::atomic<Socket*> closing;           // lock-free: sockets of this shard whose last reference is gone (accept_next)

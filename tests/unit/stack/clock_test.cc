@@ -45,5 +45,74 @@ TEST_F(ShardClock, DoesNotGoBackForAVisitor) {
   EXPECT_LT(client->conn->snd.rtt.srtt_us(), 20'000u);
 }
 
+// Who sleeps on a shard learns of a deadline that others bring nearer, from whoever drops the lock.
+class ShardDeadline : public TcpPair {
+ protected:
+  Shard& shard() { return net->side(0).shard; }
+  // The shard's leader sleeps until then; what it would be woken for.
+  WakeSet SendWhileLeaderSleeps(Instant until) {
+    shard().leader_waiter.store(&leader);
+    leader.state.store(Waiter::kAsleep);
+    shard().leader_until_ns.store(NanosOf(until));
+    ShardLock lock(net->side(0).box.host(), shard(), net->now());
+    std::byte data[100] = {};
+    iovec iov{data, sizeof data};
+    EXPECT_TRUE(SendSocket(lock.ctx, *client, &iov, 1, 0, 0).ok());
+    static TxBatch batch;
+    PollTransmit(lock.ctx, batch);
+    ReleaseTransmitted(lock.ctx, batch);
+    PublishDeadline(lock.ctx);
+    return lock.ctx.wakes;
+  }
+  Waiter leader;
+};
+
+TEST_F(ShardDeadline, WakesALeaderThatWouldSleepPastIt) {
+  // D2: the retransmission is due in 200 ms or more.
+  Establish();
+  EXPECT_FALSE(SendWhileLeaderSleeps(kNever).empty());
+  EXPECT_EQ(leader.word.load(), 1u);
+}
+
+TEST_F(ShardDeadline, LeavesALeaderAsleepThatGetsUpBefore) {
+  Establish();
+  EXPECT_TRUE(SendWhileLeaderSleeps(net->now() + 4ms).empty());
+  EXPECT_EQ(leader.word.load(), 0u);
+}
+
+TEST_F(ShardDeadline, TellsTheLeaderOfAShardThatWasVisited) {
+  // D8: data that nobody waits for arrives by way of another shard: its ACK is due in 40 ms.
+  Establish();
+  Shard& visitor = net->side(0).box.NewShard();
+  std::vector<std::byte> data;
+  net->lose = [&](int from, ConstBytes frame) {
+    if (from == 1) data.assign(frame.begin(), frame.end());
+    return true;
+  };
+  net->On(0, [&](Context&) { client->conn->quick = 0; });
+  ASSERT_EQ(Send(1, server, 100), 100);
+  ASSERT_FALSE(data.empty());
+  shard().leader_waiter.store(&leader);
+  shard().leader_until_ns.store(NanosOf(kNever));
+  ShardLock lock(net->side(0).box.host(), visitor, net->now());
+  RxFrame frame;
+  frame.vnet.flags = VirtioNetHeader::kDataValid;
+  frame.bytes = Bytes(data.data(), data.size());
+  OnFrame(lock.ctx, frame);
+  EXPECT_EQ(leader.word.load(), 1u);
+}
+
+TEST_F(ShardDeadline, NudgesTheKeeperWhereNobodyLeads) {
+  Establish();
+  ASSERT_EQ(Send(0, client, 100), 100);
+  ShardLock lock(net->side(0).box.host(), shard(), net->now());
+  ASSERT_NE(NextDeadline(lock.ctx), kNever);
+  PublishDeadline(lock.ctx);
+  EXPECT_TRUE(lock.ctx.nudge_keeper);
+  lock.ctx.nudge_keeper = false;
+  PublishDeadline(lock.ctx);
+  EXPECT_FALSE(lock.ctx.nudge_keeper) << "it knows by now";
+}
+
 }  // namespace
 }  // namespace ustcp::test

@@ -94,15 +94,16 @@ void Engine::AbandonInChild() noexcept { OwnedFds::CloseInheritedEngines(); }
 
 bool Engine::RingWorks() const noexcept { return ring_ != nullptr && !ring_->failed(); }
 
-TransmitResult Engine::Transmit(QueueRef queue, const TxBatch& batch) noexcept {
+TransmitResult Engine::Transmit(QueueRef queue, const TxBatch& batch, bool pick_up) noexcept {
   TransmitResult result;
   if (plain_ == nullptr) {
     result.failed = static_cast<uint32_t>(batch.count);
     result.error = ESTALE;
     return result;
   }
+  const bool ring = RingWorks() && (pick_up || !ring_->Reads(queue));
   // With frames to be read pending, the next enter is needed anyway: whatever is written in it saves its own call.
-  if (RingWorks() && batch.count > 0 && (batch.count >= ring_batch_ || ring_->ReadsPending(queue)))
+  if (ring && batch.count > 0 && (batch.count >= ring_batch_ || ring_->ReadsPending(queue)))
     ring_->Transmit(queue, batch, &result);
   else
     plain_->Transmit(queue, batch, 0, &result);
@@ -114,6 +115,8 @@ ReceiveResult Engine::Receive(QueueRef queue, BufPool& pool, FrameSink sink, uin
   if (RingWorks()) return ring_->Receive(queue, pool, sink, max_frames);
   return plain_->Receive(queue, pool, sink, max_frames);
 }
+
+uint32_t Engine::HeldFrames(QueueRef queue) const noexcept { return RingWorks() ? ring_->HeldFrames(queue) : 0; }
 
 bool Engine::CertainlyIdle(QueueRef queue) const noexcept { return RingWorks() && ring_->CertainlyIdle(queue); }
 

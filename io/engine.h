@@ -36,8 +36,13 @@ class Engine {
   static void AbandonInChild() noexcept;
 
   // Writes every frame of the batch to the queue, in order. All payload has been read when it returns. Frames that have
-  // arrived meanwhile may be picked up in the same system call; Receive hands them out. The batch is not changed.
-  TransmitResult Transmit(QueueRef queue, const TxBatch& batch) noexcept;
+  // arrived meanwhile may be picked up in the same system call (HeldFrames counts them, Receive hands them out), unless
+  // `pick_up` is false: while another thread reads the queue, none may stay here. The batch is not changed.
+  TransmitResult Transmit(QueueRef queue, const TxBatch& batch, bool pick_up = true) noexcept;
+
+  // Frames that were read from the queue and not handed out yet. Somebody has to call Receive before this thread goes off
+  // to other work: nobody else can.
+  uint32_t HeldFrames(QueueRef queue) const noexcept;
 
   // Hands frames that have arrived to the sink, `max_frames` at most; does not block. What it leaves behind ends the next
   // Wait at once (where frames come one at a time it does not look for another one each time). A sink that takes the frame's

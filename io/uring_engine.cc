@@ -372,6 +372,16 @@ ReceiveResult UringEngine::Receive(QueueRef queue, BufPool& pool, FrameSink sink
   return result;
 }
 
+uint32_t UringEngine::HeldFrames(QueueRef queue) const noexcept {
+  const QueueSlot* slot = FindSlot(queue);
+  return slot != nullptr ? slot->ready_count : 0;
+}
+
+bool UringEngine::Reads(QueueRef queue) const noexcept {
+  const QueueSlot* slot = FindSlot(queue);
+  return slot != nullptr && slot->reads_armed > 0;
+}
+
 bool UringEngine::CertainlyIdle(QueueRef queue) const noexcept {
   const QueueSlot* slot = FindSlot(queue);
   return slot != nullptr && slot->reads_armed > 0 && slot->ready_count == 0 && slot->error == 0 &&

@@ -43,6 +43,9 @@ class UringEngine {
   void Transmit(QueueRef queue, const TxBatch& batch, TransmitResult* result) noexcept;
   ReceiveResult Receive(QueueRef queue, BufPool& pool, FrameSink sink, uint32_t max_frames) noexcept;
   bool CertainlyIdle(QueueRef queue) const noexcept;
+  uint32_t HeldFrames(QueueRef queue) const noexcept;
+  // A read is armed on the queue: entering the ring may take frames from it.
+  bool Reads(QueueRef queue) const noexcept;
   void ReleaseQueue(QueueRef queue, BufPool& pool) noexcept;
   WaitResult Wait(const WaitRequest& request) noexcept;
 

@@ -85,9 +85,11 @@ bool UringEngine::Satisfied(Waiting& w) noexcept {
   const WaitRequest& request = w.request;
   for (QueueRef queue : request.queues) {
     const QueueSlot* slot = FindSlot(queue);
-    if (slot != nullptr && (slot->ready_count > 0 || slot->starved || slot->poll_fired || slot->error != 0))
-      w.result.frames = true;
+    if (slot != nullptr && (slot->starved || slot->poll_fired || slot->error != 0)) w.result.frames = true;
   }
+  // What was read, be it before a read was disarmed, is for this thread to hand out.
+  for (const QueueSlot& slot : queues_)
+    if (slot.used && slot.ready_count > 0) w.result.frames = true;
   if (wake_poll_fired_) {
     wake_poll_fired_ = false;
     plain_->DrainWakeFd();

@@ -36,6 +36,9 @@ void Turn(ThreadState& t, bool flush_answers) noexcept;
 void Flush(ThreadState& t, Context& ctx) noexcept;
 // After unlocking, the sleepers having been woken: flushes other shards that the turn touched, looks into mailboxes filled meanwhile.
 void AfterUnlock(ThreadState& t, Context& ctx) noexcept;
+// Takes in what this thread's ring has read and nobody has seen. Before the thread goes off to other work: no other thread
+// can, and a frame that stays behind is as good as lost. Requires: no lock of the arena is held.
+void TakeInHeldFrames(ThreadState& t) noexcept;
 // A thread sleeps on a descriptor: gives the keeper a copy, so that other processes can wake it through the keeper.
 void AnnounceWakeDescriptor(int fd) noexcept;
 // The keeper's connection, which a leader watches while it sleeps; -1 when there is none.

@@ -55,13 +55,17 @@ void Release(ShardLock& lock) {
   if (ctx.nudge_keeper) NudgeKeeper(ctx.host);
 }
 
+void TakeIn(Context& ctx, RxFrame& frame) {
+  if (__builtin_expect(Capturing(), 0)) CaptureIn(frame, ctx.now);
+  OnFrame(ctx, frame);
+}
+
 // Takes in what has arrived, within the limits of a turn.
 void Receive(ThreadState& t, Context& ctx, QueueRef queue) {
   size_t bytes = 0;
   auto sink = [&ctx, &bytes](RxFrame& frame) {
     bytes += frame.bytes.size();
-    if (__builtin_expect(Capturing(), 0)) CaptureIn(frame, ctx.now);
-    OnFrame(ctx, frame);
+    TakeIn(ctx, frame);
   };
   for (uint32_t frames = 0; frames < kFramesPerTurn && bytes < kBytesPerTurn;) {
     ReceiveResult received = t.engine->Receive(queue, ctx.shard.bufs, sink, kFramesPerLook);
@@ -69,6 +73,12 @@ void Receive(ThreadState& t, Context& ctx, QueueRef queue) {
     if (!received.more) break;
     frames += received.frames;
   }
+}
+
+// What is read now only its reader can hand out, and that is to be who waits for frames.
+bool AnotherLeads(const ThreadState& t) {
+  const Waiter* leader = HomeShard().leader_waiter.load(std::memory_order_relaxed);
+  return leader != nullptr && leader != t.waiter;
 }
 
 }  // namespace
@@ -82,7 +92,7 @@ void Flush(ThreadState& t, Context& ctx) noexcept {
   while (more) {
     more = PollTransmit(ctx, *t.batch);
     if (Capturing()) CaptureOut(*t.batch, ctx.now);
-    if (t.batch->count > 0 && queue.fd >= 0) t.engine->Transmit(queue, *t.batch);
+    if (t.batch->count > 0 && queue.fd >= 0) t.engine->Transmit(queue, *t.batch, !AnotherLeads(t));
     ReleaseTransmitted(ctx, *t.batch);
   }
 }
@@ -107,6 +117,23 @@ void AfterUnlock(ThreadState& t, Context& ctx) noexcept {
   }
 }
 
+void TakeInHeldFrames(ThreadState& t) noexcept {
+  if (t.engine == nullptr || !t.engine_waits) return;
+  const QueueRef queue = KnownQueue();
+  if (queue.fd < 0 || t.engine->HeldFrames(queue) == 0) return;
+  ++t.lock_depth;
+  // Answers may be sent by an enter that picks up more.
+  while (const uint32_t held = t.engine->HeldFrames(queue)) {
+    ShardLock lock(*AttachedHost(), HomeShard(), MonotonicNow());
+    Context& ctx = lock.ctx;
+    t.engine->Receive(queue, ctx.shard.bufs, [&ctx](RxFrame& frame) { TakeIn(ctx, frame); }, held);
+    Flush(t, ctx);
+    Release(lock);
+    AfterUnlock(t, ctx);
+  }
+  --t.lock_depth;
+  if (t.lock_depth == 0 && g_after_unlock != nullptr) g_after_unlock();
+}
 
 void Turn(ThreadState& t, bool flush_answers) noexcept {
   Host& host = *AttachedHost();
@@ -152,6 +179,7 @@ Locked::~Locked() {
   if (HasOutput(ctx.shard) && (at_once_ || !MayWait(t, ctx))) Flush(t, ctx);
   Release(lock_);
   AfterUnlock(t, ctx);
+  TakeInHeldFrames(t);
   --t.lock_depth;
   if (t.lock_depth == 0 && g_after_unlock != nullptr) g_after_unlock();
 }

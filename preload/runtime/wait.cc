@@ -30,6 +30,7 @@ class Seat {
   ~Seat() {
     if (following_) LeaveFollowers(t_);
     LeaveLead(t_);
+    TakeInHeldFrames(t_);
   }
   // True when the thread leads.
   bool Take() {

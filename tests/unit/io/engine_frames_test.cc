@@ -403,6 +403,47 @@ TEST_P(EngineFrames, ArmedReadOfAnIdleEngineTakesNothing) {
   Engine::Destroy(other);
 }
 
+// A thread that read the queue earlier writes while another one reads it now.
+TEST_P(EngineFrames, WriterThatIsNotToPickUpTakesNothing) {
+  for (uint32_t i = 0; i < 3; ++i) ASSERT_TRUE(queue_.Inject(i));
+  EXPECT_EQ(ReceiveNumbers(), Range(0, 3));
+  Engine* other = Create();
+  for (uint32_t i = 3; i < 6; ++i) ASSERT_TRUE(queue_.Inject(i));
+  TxBatch batch;
+  std::vector<std::string> none;
+  for (uint32_t count : {1u, 20u}) {
+    batch.count = 0;
+    for (uint32_t i = 0; i < count; ++i) Append(batch, std::string(60, 'x'), none);
+    EXPECT_EQ(engine_->Transmit(queue_.ref(), batch, false).sent, count);
+    EXPECT_EQ(engine_->HeldFrames(queue_.ref()), 0u);
+  }
+  std::vector<uint32_t> got;
+  other->Receive(
+      queue_.ref(), memory_.pool(), [&](RxFrame& f) { got.push_back(NumberOf(f)); }, 100);
+  EXPECT_EQ(got, Range(3, 6));
+  other->ReleaseQueue(queue_.ref(), memory_.pool());
+  Engine::Destroy(other);
+}
+
+TEST_P(EngineFrames, WhatAWriterPickedUpIsHeldForIt) {
+  for (uint32_t i = 0; i < 3; ++i) ASSERT_TRUE(queue_.Inject(i));
+  EXPECT_EQ(ReceiveNumbers(), Range(0, 3));
+  for (uint32_t i = 3; i < 6; ++i) ASSERT_TRUE(queue_.Inject(i));
+  TxBatch batch;
+  std::vector<std::string> none;
+  for (uint32_t i = 0; i < 20; ++i) Append(batch, std::string(60, 'x'), none);
+  engine_->Transmit(queue_.ref(), batch);
+  const uint32_t held = engine_->HeldFrames(queue_.ref());
+  if (held != 0) {
+    // A wait for something else does not sleep on them.
+    WaitRequest request;
+    request.deadline = MonotonicNow() + 5s;
+    EXPECT_TRUE(engine_->Wait(request).frames);
+  }
+  EXPECT_EQ(ReceiveNumbers(), Range(3, 6));
+  EXPECT_EQ(engine_->HeldFrames(queue_.ref()), 0u);
+}
+
 TEST_P(EngineFrames, SeveralQueuesAndMoreThanTheRingKeeps) {
   std::vector<std::unique_ptr<FakeQueue>> queues;
   for (int i = 0; i < 20; ++i) queues.push_back(std::make_unique<FakeQueue>());

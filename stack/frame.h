@@ -14,6 +14,7 @@
 namespace ustcp {
 
 struct Buf;
+struct TupleNode;
 
 // The header in front of every frame on a TAP with IFF_VNET_HDR and a header size of 10 bytes, little endian.
 struct [[gnu::packed]] VirtioNetHeader {
@@ -44,6 +45,8 @@ struct RxFrame {
   // it wants to keep. When set, the stack may take the buffer: it then sets `buffer` to null, and the caller must not
   // touch the bytes any more.
   Buf* buffer = nullptr;
+  // What the first look at the frame found in the table of connections. Only a hint: its slot may serve another one by now.
+  TupleNode* node = nullptr;
 };
 
 // A frame to transmit: virtio header and protocol headers in one array, payload gathered from arena memory. The payload

@@ -70,16 +70,27 @@ void DeliverBuffered(Context& ctx, Buf* b) {
 
 }  // namespace
 
-Shard& ShardForFrame(Context& ctx, ConstBytes frame) noexcept {
+namespace {
+
+// As ShardForFrame; *node is what the frame's tuple has in the table.
+Shard& FindShard(Context& ctx, ConstBytes frame, TupleNode** found) {
   Tuple tuple;
   bool syn = false;
+  *found = nullptr;
   if (!PeekTuple(frame, tuple, syn)) return ctx.shard;
   uint32_t hash = ctx.host.tuples.Hash(tuple);
-  TupleNode* node = ctx.host.tuples.Find(tuple, hash);
+  TupleNode* node = *found = ctx.host.tuples.Find(tuple, hash);
   uint16_t target = ctx.shard.index;
   if (node != nullptr) target = node->shard;
   else if (syn) target = ShardForSyn(ctx, tuple, hash);
   return target < kMaxShards ? ctx.host.shards[target] : ctx.shard;
+}
+
+}  // namespace
+
+Shard& ShardForFrame(Context& ctx, ConstBytes frame) noexcept {
+  TupleNode* node;
+  return FindShard(ctx, frame, &node);
 }
 
 namespace {
@@ -138,11 +149,11 @@ void HandToShard(Context& ctx, Shard& target, Buf* frame) noexcept {
 }
 
 void OnFrame(Context& ctx, RxFrame& frame) noexcept {
-  Shard* found = &ShardForFrame(ctx, frame.bytes);
+  Shard* found = &FindShard(ctx, frame.bytes, &frame.node);
   if (found != &ctx.shard) {
     Delivery delivery = DeliverDirectly(ctx, *found, frame);
     if (delivery == Delivery::kDone) return;
-    if (delivery == Delivery::kRedirect) found = &ShardForFrame(ctx, frame.bytes);
+    if (delivery == Delivery::kRedirect) found = &FindShard(ctx, frame.bytes, &frame.node);
   }
   Shard& target = *found;
   if (&target == &ctx.shard) {

@@ -31,6 +31,13 @@ Segment MakeSegment(TcpPacket& packet, const TcpView& view) {
   return seg;
 }
 
+// Is what was found before this shard's lock was taken what would be found now? A slot of this shard changes under its lock
+// only, and of one tuple there is one node in the table.
+bool StillFound(const Context& ctx, const TupleNode* node, const Tuple& tuple) {
+  return node != nullptr && node->shard == ctx.shard.index && node->kind != SlotKind::kFree && node->hashed &&
+         node->tuple == tuple;
+}
+
 void OfferToListener(Context& ctx, TcpPacket& packet, Segment& seg, const Tuple& tuple, uint32_t hash,
                      const Seq* iss) {
   Listener* listener = LookUpListener(ctx, tuple, hash);
@@ -50,8 +57,14 @@ void TcpInput(Context& ctx, TcpPacket& packet) noexcept {
   Segment seg = MakeSegment(packet, *view);
   ctx.counters().Add(Counter::kTcpInSegs, seg.count);
   Tuple tuple = TupleOf(packet, view->destination_port(), view->source_port());
-  uint32_t hash = ctx.host.tuples.Hash(tuple);
-  TupleNode* node = ctx.host.tuples.Find(tuple, hash);
+  TupleNode* node = packet.frame != nullptr ? packet.frame->node : nullptr;
+  uint32_t hash;
+  if (StillFound(ctx, node, tuple)) {
+    hash = node->hash;
+  } else {
+    hash = ctx.host.tuples.Hash(tuple);
+    node = ctx.host.tuples.Find(tuple, hash);
+  }
   if (node == nullptr) {
     OfferToListener(ctx, packet, seg, tuple, hash, nullptr);
     return;

@@ -5,6 +5,7 @@
 #include "stack/tcp/tcb.h"
 #include "stack/wire/tcp.h"
 #include "stack/wire/tcp_options.h"
+#include "stack/net/ip.h"
 #include "stack/tcp/send_queue.h"
 #include "tests/support/two_hosts.h"
 
@@ -144,6 +145,44 @@ class ConnectionTest : public ::testing::Test {
 
 TEST_F(ConnectionTest, E1SmallTransfer) { Transfer(5); }
 TEST_F(ConnectionTest, D1LargeTransfer) { Transfer(3'000'000); }
+
+// D1. What the driver's look at a frame found may serve another connection, or none, by the time it is acted on.
+TEST_F(ConnectionTest, D1HintAtAnotherConnectionIsNotBelieved) {
+  Socket* listening = Listen(80);
+  Socket* clients[3];
+  Socket* servers[3];
+  for (int i = 0; i < 3; ++i) {
+    clients[i] = Connect(80);
+    servers[i] = nullptr;
+    ASSERT_TRUE(net.RunUntil([&] { return (servers[i] = Accept(listening)) != nullptr; }, 10s));
+  }
+  TupleNode* gone = servers[2]->conn;
+  net.On(1, [&](Context& ctx) {
+    linger now{1, 0};
+    ASSERT_EQ(SetOption(ctx, *servers[2], SOL_SOCKET, SO_LINGER, &now, sizeof now), kOk);
+  });
+  Close(1, servers[2]);
+  net.Run(1s);
+  ASSERT_EQ(gone->kind, SlotKind::kFree);
+  TupleNode* hints[] = {servers[1]->conn, gone, servers[0]->conn, nullptr};
+  for (TupleNode* hint : hints) {
+    std::vector<std::byte> segment;
+    net.lose = [&](int, ConstBytes f) {
+      segment.assign(f.begin(), f.end());
+      return true;
+    };
+    ASSERT_EQ(Send(0, clients[0], Pattern(5), 0), 5u);
+    net.lose = nullptr;
+    net.On(1, [&](Context& ctx) {
+      RxFrame frame{.vnet = {.flags = VirtioNetHeader::kDataValid}, .bytes = segment, .node = hint};
+      NetInput(ctx, frame);
+    });
+    std::vector<std::byte> got;
+    EXPECT_EQ(Receive(1, servers[0], got), 5);
+    EXPECT_EQ(Receive(1, servers[1], got), -EAGAIN);
+    net.Run(1s);   // its acknowledgement
+  }
+}
 
 // D1. What a source gives is sent; its end and a full queue are told apart, and only the latter announces room.
 TEST_F(ConnectionTest, D1SourceThatEndsAndSourceThatFindsNoRoom) {

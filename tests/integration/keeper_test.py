@@ -39,6 +39,12 @@ class Keeper(harness.TestCase):
         harness.wait_until(lambda: 'up' in server.log() or not server.running(), 10, 'the server is up')
         return server
 
+    def keeper(self):
+        """(broker, driver), process numbers, once a keeper is there."""
+        pattern = r'broker (\d+), driver (\d+)'
+        harness.wait_until(lambda: re.search(pattern, self.net.query('hosts')), 5, 'a keeper')
+        return tuple(int(word) for word in re.search(pattern, self.net.query('hosts')).groups())
+
     def unacknowledged(self, connection):
         """Bytes of a kernel connection that the host has not acknowledged."""
         port = connection.getsockname()[1]
@@ -100,9 +106,9 @@ class Keeper(harness.TestCase):
             connection.sendall(block)
             sent += len(block)
             if sent % (size // 8) == 0:
-                status = self.net.query('hosts')
-                for role in ('broker', 'driver')[kills % 2:]:
-                    os.kill(int(re.search(rf'{role} (\d+)', status).group(1)), signal.SIGKILL)
+                broker, driver = self.keeper()
+                for pid in (broker, driver)[kills % 2:]:
+                    os.kill(pid, signal.SIGKILL)
                 kills += 1
         connection.shutdown(socket.SHUT_WR)
         self.assertEqual(connection.recv(100), b'%d' % size)

@@ -140,9 +140,10 @@ class KillStress(harness.TestCase):
         return open_still
 
     def keeper(self):
-        """(broker, driver), process numbers."""
-        status = self.net.query('hosts')
-        return tuple(int(re.search(rf'{role} (\d+)', status).group(1)) for role in ('broker', 'driver'))
+        """(broker, driver), process numbers, once a keeper is there."""
+        pattern = r'broker (\d+), driver (\d+)'
+        harness.wait_until(lambda: re.search(pattern, self.net.query('hosts')), 5, 'a keeper')
+        return tuple(int(word) for word in re.search(pattern, self.net.query('hosts')).groups())
 
     # -- one round
 

@@ -3,6 +3,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <fstream>
 #include <set>
@@ -34,20 +35,32 @@ TEST_F(KeeperStart, ConcurrentFirstMembersStartOneKeeper) {
   for (Child& member : members) Release(member);
 }
 
-// The figures are the (1 ms with a keeper, 10 ms without); a loaded machine may miss them, so they are reported.
-TEST_F(KeeperStart, AttachTimesAreReported) {
+// The bars: 10 ms to start the keeper and attach, 1 ms to attach to one that runs. Other work on the machine only ever adds
+// to a time, so the best of several runs is held against them; the medians are printed beside it.
+TEST_F(KeeperStart, AttachTimes) {
   MakeTap();
-  Child first = StartMember([this] { return AttachHere(); }, true);
-  Report started = Read(first);
-  EXPECT_EQ(started.code, 0) << started.message;
-  Report joined = RunMember([this] { return AttachHere(); });
-  EXPECT_EQ(joined.code, 0) << joined.message;
-  EXPECT_EQ(joined.keeper_pid, started.keeper_pid);
-  RecordProperty("first_attach_us", std::to_string(started.micros));
-  RecordProperty("attach_us", std::to_string(joined.micros));
-  std::printf("first attach %lld us, attach %lld us\n", static_cast<long long>(started.micros),
-              static_cast<long long>(joined.micros));
-  Release(first);
+  std::vector<int64_t> first, later;
+  for (int i = 0; i < 10; ++i) {
+    Child member = StartMember([this] { return AttachHere(); }, true);
+    Report started = Read(member);
+    ASSERT_EQ(started.code, 0) << started.message;
+    Report joined = RunMember([this] { return AttachHere(); });
+    ASSERT_EQ(joined.code, 0) << joined.message;
+    EXPECT_EQ(joined.keeper_pid, started.keeper_pid);
+    first.push_back(started.micros);
+    later.push_back(joined.micros);
+    Release(member);
+    kill(BrokerPid(), SIGTERM);
+    ASSERT_TRUE(Eventually([this] { return BrokerPid() < 0; }));
+  }
+  std::sort(first.begin(), first.end());
+  std::sort(later.begin(), later.end());
+  std::printf("first attach: best %ld us, median %ld us; attach: best %ld us, median %ld us\n", first[0], first[5], later[0],
+              later[5]);
+  RecordProperty("first_attach_us", std::to_string(first[0]));
+  RecordProperty("attach_us", std::to_string(later[0]));
+  EXPECT_LT(first[0], 10'000);
+  EXPECT_LT(later[0], 1'000);
 }
 
 TEST_F(KeeperStart, EndsWhenNothingIsLeft) {

@@ -189,15 +189,19 @@ void Unmap(Member* member) {
 }
 
 // Keeps the connection when it stands, makes one otherwise.
-IoError Reconnect(const Settings& settings, const char* const* environment, Member* member) {
+IoError Reconnect(const Settings& settings, const char* const* environment, Member* member, bool start = true) {
   if (member->keeper_fd >= 0 && KeeperAlive(*member)) return {};
-  Disconnect(member);
-  if (IoError error = Connect(settings, environment, member, true)) return error;
   KeeperReply reply;
   int arena_fd = -1;
-  if (IoError error = Introduce(member, KeeperRequestKind::kAttach, &reply, &arena_fd)) {
+  for (int attempt = 0;; ++attempt) {
     Disconnect(member);
-    return error;
+    if (IoError error = Connect(settings, environment, member, start)) return error;
+    IoError error = Introduce(member, KeeperRequestKind::kAttach, &reply, &arena_fd);
+    if (!error) break;
+    bool lost = !KeeperAlive(*member);
+    Disconnect(member);
+    // One that was about to end when we came: the next one serves us.
+    if (!lost || attempt == 2) return error;
   }
   uint64_t bytes = 0;
   uint64_t inode = 0;
@@ -374,8 +378,8 @@ IoError RestoreArena(const Settings& settings, const char* const* environment, M
   return member->arena_fd >= 0 ? IoError{} : Fail(ENETDOWN, "no descriptor left for the arena", "", "raise RLIMIT_NOFILE");
 }
 
-IoError EnsureKeeper(const Settings& settings, const char* const* environment, Member* member) noexcept {
-  return Reconnect(settings, environment, member);
+IoError EnsureKeeper(const Settings& settings, const char* const* environment, Member* member, bool start) noexcept {
+  return Reconnect(settings, environment, member, start);
 }
 
 IoError Observe(const Settings& settings, const char* const* environment, Member* member, bool writable) noexcept {

@@ -78,8 +78,9 @@ IoError RestoreArena(const Settings& settings, const char* const* environment, M
 // True while the keeper's connection stands: one cheap system call. False: call EnsureKeeper.
 bool KeeperAlive(const Member& member) noexcept;
 
-// Reconnects, or starts a new keeper that adopts the arena. Nothing is lost when it fails; try again later.
-IoError EnsureKeeper(const Settings& settings, const char* const* environment, Member* member) noexcept;
+// Reconnects, or (`start`) starts a new keeper that adopts the arena, which takes a right to the interface that not every
+// member has. Nothing is lost when it fails; try again later.
+IoError EnsureKeeper(const Settings& settings, const char* const* environment, Member* member, bool start = true) noexcept;
 
 // Maps an arena read-only for tools that look (ss, nstat). member->process is kNoProcess. Never starts a keeper.
 inline constexpr uint16_t kNoProcess = 0xffff;

@@ -345,6 +345,7 @@ void Driver::Run() {
     Plan plan;
     for (int i = 0; i < kMaxShards && host_.shards[i].random_state != 0; ++i)
       if (host_.shards[i].state.load() != Shard::kFree) LookAtShard(host_.shards[i], now, &plan);
+      else LetGoOfQueue(host_.shards[i]);   // asked for while it was orphaned, and come too late
     ReportIdle();
     if (Replaced()) {
       Log("another keeper has the arena");

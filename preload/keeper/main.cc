@@ -81,13 +81,15 @@ IoError Prepare(const Arguments& arguments, BrokerOptions* out) {
 
   if (arguments.tap || settings.tap_fd >= 0) {
     int fd = arguments.tap ? kKeeperTapFd : settings.tap_fd;
-    if (IoError error = AdoptTapQueue(fd, &out->spare)) {
-      error.code = EINVAL;
-      return error;
+    IoError error = AdoptTapQueue(fd, &out->spare);
+    if (!error) {
+      out->tap_handed_in = true;
+      std::memcpy(out->settings.host.interface, out->spare.name, sizeof(out->spare.name));
+      return TakeInterfaceLock(out->settings.host.interface, &out->name_fds);
     }
-    out->tap_handed_in = true;
-    std::memcpy(out->settings.host.interface, out->spare.name, sizeof(out->spare.name));
-    return TakeInterfaceLock(out->settings.host.interface, &out->name_fds);
+    error.code = EINVAL;
+    // The program may have closed it long ago. Members have the queue and offer it.
+    if (out->adopt_fd < 0) return error;
   }
   if (IoError error = TakeInterfaceLock(settings.host.interface, &out->name_fds)) return error;
   if (IoError error = CheckAddresses(settings)) return error;

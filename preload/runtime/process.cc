@@ -20,6 +20,9 @@ extern char** environ;
 namespace ustcp::runtime {
 namespace {
 
+constexpr Duration kKeeperRetry = 500ms;   // without a keeper: looks for one this often ...
+constexpr Duration kKeeperStarts = 5s;     // ... and tries to start one this often
+
 struct ProcessState {
   pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;   // attach, queue, leaders
   Settings settings;
@@ -31,6 +34,8 @@ struct ProcessState {
   std::atomic<uint32_t> queue_generation{0};
   std::atomic<bool> queue_asked{false};
   std::atomic<int> read_only_arena{-1};
+  std::atomic<int64_t> keeper_retry{INT64_MAX};
+  Instant keeper_start = Instant{};   // not to try before
   int attach_error = 0;
   Instant attach_failed = Instant{};
   // Threads that sleep without leading, oldest first.
@@ -158,15 +163,21 @@ void ReopenHomeQueue() noexcept {
 
 void CheckKeeper() noexcept {
   ProcessLock guard;
-  if (KeeperAlive(g_process.member)) return;
-  // Nothing is lost when this fails: the next look tries again.
-  (void)EnsureKeeper(g_process.settings, environ, &g_process.member);
+  Instant now = Now();
+  if (g_process.member.keeper_fd >= 0 ? KeeperAlive(g_process.member) : KeeperRetry() == kNever) return;
+  // Who has no right to start one waits for somebody who does.
+  bool start = now >= g_process.keeper_start;
+  bool failed = static_cast<bool>(EnsureKeeper(g_process.settings, environ, &g_process.member, start));
+  if (start) g_process.keeper_start = failed ? now + kKeeperStarts : now;
+  g_process.keeper_retry.store(failed ? NanosOf(Now() + kKeeperRetry) : INT64_MAX, std::memory_order_relaxed);
 }
 
 bool RestoreArenaDescriptor() noexcept {
   ProcessLock guard;
   return !RestoreArena(g_process.settings, environ, &g_process.member);
 }
+
+Instant KeeperRetry() noexcept { return InstantFromNanos(g_process.keeper_retry.load(std::memory_order_relaxed)); }
 
 int KeeperDescriptor() noexcept { return g_process.member.keeper_fd; }
 
@@ -268,7 +279,11 @@ bool RelocateDescriptor(int fd) noexcept {
   return true;
 }
 
-void BeforeFork() noexcept { pthread_mutex_lock(&g_process.lock); }
+void BeforeFork() noexcept {
+  // The parent of a server's processes may never wait for a socket, and be the only one with the right to start a keeper.
+  CheckKeeper();
+  pthread_mutex_lock(&g_process.lock);
+}
 
 void AfterForkParent() noexcept { pthread_mutex_unlock(&g_process.lock); }
 
@@ -278,6 +293,7 @@ void AfterForkChild(int process) noexcept {
   ForgetThread();
   ForgetCapture();
   g_process.follower_count = 0;
+  g_process.keeper_retry.store(INT64_MAX);
   g_process.home.store(nullptr);
   g_process.queue_asked.store(false);
   if (g_process.queue.fd >= 0) OwnedFds::Close(g_process.queue.fd);

@@ -47,6 +47,8 @@ int KeeperDescriptor() noexcept;
 bool RestoreArenaDescriptor() noexcept;
 // It ended: starts another one, which adopts the arena.
 void CheckKeeper() noexcept;
+// When to do so again after that failed; kNever as a rule.
+Instant KeeperRetry() noexcept;
 // Wakes a sleeper whose Waiter says kDescriptor: in this process by a write, elsewhere through the keeper.
 void WakeByDescriptor(Waiter& w) noexcept;
 

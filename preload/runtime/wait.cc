@@ -101,14 +101,14 @@ Sleep SleepUnless(ThreadState& t, Seat& seat, Ready&& ready, std::span<WaitPoll>
   request.futex = &w.word;
   request.futex_expected = word;
   request.futex_owned = true;
-  request.deadline = leads ? std::min(deadline, LeaderSleepsUntil(HomeShard())) : deadline;
+  request.deadline = leads ? std::min({deadline, LeaderSleepsUntil(HomeShard()), KeeperRetry()}) : deadline;
   if (leads) HomeShard().leader_until_ns.store(NanosOf(request.deadline));
   request.signal_mask = mask;
   if (leads) request.spin = Duration{int64_t{AttachedHost()->config.busy_poll_us} * 1000};
   WaitResult result = t.engine->Wait(request);
   w.state.store(Waiter::kAwake);
   if (leads) HomeShard().leader_until_ns.store(INT64_MIN);
-  if (keeper.revents != 0) CheckKeeper();
+  if (keeper.revents != 0 || (leads && KeeperRetry() != kNever && MonotonicNow() >= KeeperRetry())) CheckKeeper();
   if (result.interrupted || signals::HandlerRanInCall()) return Sleep::kInterrupted;
   return deadline != kNever && MonotonicNow() >= deadline ? Sleep::kTimeout : Sleep::kLook;
 }

@@ -9,6 +9,7 @@ import time
 
 import harness
 from harness import HOST4, HOST6, INTERFACE
+from nginx import Nginx, check_keep_alive
 
 # Accepts, reads what comes, and computes without a call of ours whenever told "compute".
 SERVER = '''
@@ -118,6 +119,54 @@ class Keeper(harness.TestCase):
         receiver.stop(signal.SIGKILL)
         harness.wait_until(lambda: f'pid={pid},' not in self.net.query('ss', '-tanp'), 2, 'the process was cleaned up')
         connection.close()
+
+    def test_parent_replaces_the_keeper_of_workers_without_rights(self):
+        site = Nginx(self.net, self.net.start_ustcp, big_bytes=1 << 20)
+        site.start()
+        self.net.wait_ustcp_port(80, site.process)
+        for pid in self.keeper():
+            os.kill(pid, signal.SIGKILL)
+        time.sleep(1)
+        # No worker (www-data) may start one; but when it dies, its master (root) forks another.
+        connections = [self.net.peer.connect(HOST4, 80) for _ in range(16)]
+        for connection in connections:
+            connection.sendall(b'GET /small HTTP/1.1\r\nHost: test\r\n\r\n')
+            connection.settimeout(2)
+            while b'a small page' not in connection.recv(4096):
+                pass
+        for worker in site.workers():
+            os.kill(worker, signal.SIGKILL)
+        for connection in connections:
+            try:
+                self.assertEqual(connection.recv(1), b'')
+            except ConnectionResetError:
+                pass
+            connection.close()
+        self.keeper()
+        check_keep_alive(self, self.net.kernel, site, HOST6, 20)
+        # The new workers know it, and cost nothing while they look for the one before.
+        harness.wait_until(lambda: int(re.search(r'(\d+) connections', self.net.query('hosts')).group(1)) >= 3, 3,
+                           'master and workers know the keeper')
+
+    def test_idle_program_costs_little(self):
+        """One that wakes ten times a second keeps the keeper from sleeping for a tick or two each time, not for good."""
+        program = ('import select, socket\nlistener = socket.create_server(("0.0.0.0", 7000))\nprint("up", flush=True)\n'
+                   'while True: select.select([listener], [], [], 0.1)')
+        process = self.net.start_ustcp('python3', '-c', program)
+        harness.wait_until(lambda: 'up' in process.log(), 10, 'the program is up')
+        _, driver = self.keeper()
+
+        def sleeps():
+            found = 0
+            for task in os.listdir(f'/proc/{driver}/task'):
+                with open(f'/proc/{driver}/task/{task}/status', encoding='ascii') as status:
+                    found += int(re.search(r'\nvoluntary_ctxt_switches:\s+(\d+)', status.read()).group(1))
+            return found
+
+        time.sleep(0.5)
+        before = sleeps()
+        time.sleep(3)
+        self.assertLess((sleeps() - before) / 3, 100)
 
     def test_host_announces_its_addresses(self):
         with self.net.capture(self.net.app, INTERFACE) as capture:

@@ -188,6 +188,9 @@ class KillStress(harness.TestCase):
         self.until_empty(self.stale, 3, 'connections whose peer is gone')
         self.until_empty(self.deserted, 3, 'connections that the kernel alone has')
         self.net.query('ss', '--check')
+        # Members find the keeper's successor by themselves: without them it cannot drive for them.
+        harness.wait_until(lambda: int(re.search(r'(\d+) connections', self.net.query('hosts')).group(1)) >= 2, 3,
+                           'the workers know the keeper')
 
     def show_state(self):
         """What both sides believe, for whoever has to find out why."""

@@ -330,6 +330,32 @@ TEST_F(KeeperDeath, NewcomerFindsTheAbandonedArena) {
   Release(member);
 }
 
+// A child of fork has queues of its own, later: its parent's are not its to offer to a keeper that starts anew.
+TEST_F(KeeperDeath, ChildOfForkDoesNotOfferItsParentsQueue) {
+  MakeTap();
+  Report r = RunMember([this] {
+    Report report = AttachHere();
+    if (report.code == 0) report.code = ListenHere(8080);
+    if (report.code != 0) return report;
+    std::vector<const char*> environment = Environment();
+    Host& host = *ThisMember().host;
+    TapQueue queue;
+    QueueShare share;
+    IoError error = RequestQueue(ThisSettings(), environment.data(), &ThisMember(), host.processes[report.process].shard,
+                                 &queue, &share);
+    if (error) return Report{.code = error.code};
+    auto slot = static_cast<uint16_t>(report.process + 1);
+    host.processes[slot].creator_pid = getpid();
+    host.processes[slot].state.store(ProcessSlot::kForking);
+    error = AttachForked(ThisSettings(), environment.data(), &ThisMember(), slot);
+    report.code = error.code;
+    for (const Member::Queue& q : ThisMember().queues) report.value += q.fd >= 0;
+    return report;
+  });
+  EXPECT_EQ(r.code, 0) << r.message;
+  EXPECT_EQ(r.value, 0);
+}
+
 // A keeper that adopts the arena waits for the queue that the member has: one opened beside it would get a share of the
 // interface's frames that nobody reads.
 TEST_F(KeeperDeath, AdoptedShardGetsNoSecondQueueBesideItsMembers) {

@@ -178,6 +178,12 @@ IoError AdoptTapQueue(int fd, TapQueue* out) noexcept {
   return {};
 }
 
+void DetachTapQueue(int fd) noexcept {
+  ifreq request{};
+  request.ifr_flags = IFF_DETACH_QUEUE;
+  sys::Ioctl(fd, TUNSETQUEUE, &request);
+}
+
 IoError CreateTap(const TapCreateOptions& options) noexcept {
   if (IoError error = CheckName(options.name)) return error;
   LinkState link;

@@ -45,6 +45,9 @@ IoError OpenTapQueue(const TapOpenOptions& options, TapQueue* out) noexcept;
 // descriptor is made non-blocking and close-on-exec; it stays the caller's when an error is returned.
 IoError AdoptTapQueue(int fd, TapQueue* out) noexcept;
 
+// The device stops choosing this queue, whoever else still has a descriptor of it; frames in it are dropped. Takes no right.
+void DetachTapQueue(int fd) noexcept;
+
 struct TapCreateOptions {
   const char* name = "ustcp0";
   bool multi_queue = true;

@@ -4,7 +4,9 @@
 #include <linux/audit.h>
 #include <linux/capability.h>
 #include <linux/filter.h>
+#include <linux/if_tun.h>
 #include <linux/seccomp.h>
+#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -44,7 +46,7 @@ constexpr int kAllowed[] = {
 int InstallFilter() {
   constexpr auto kCount = std::size(kAllowed);
   // Architecture, then opening files for reading only, then the list.
-  sock_filter program[kCount + 16];
+  sock_filter program[kCount + 24];
   size_t n = 0;
   auto add = [&](sock_filter f) { program[n++] = f; };
   add(BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, arch)));
@@ -54,6 +56,12 @@ int InstallFilter() {
   add(BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_openat, 0, 4));
   add(BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, args[2])));
   add(BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, 03 | 0100 | 01000 | 02000, 0, 1));   // write modes, O_CREAT, O_TRUNC, O_APPEND
+  add(BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM));
+  add(BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW));
+  // Of ioctl, what detaches a queue.
+  add(BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_ioctl, 0, 4));
+  add(BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, args[1])));
+  add(BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, static_cast<uint32_t>(TUNSETQUEUE), 1, 0));
   add(BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM));
   add(BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW));
   for (size_t i = 0; i < kCount; ++i)

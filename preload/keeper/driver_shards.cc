@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "io/clock.h"
+#include "io/tap.h"
 #include "preload/keeper/driver.h"
 #include "preload/keeper/log.h"
 #include "stack/stack.h"
@@ -78,7 +79,7 @@ void Driver::LetGoOfQueue(Shard& shard) {
   Tell(InternalKind::kQueueFreed, shard.index);
 }
 
-// Ours is the last descriptor: what the queue holds is taken in, for frames of any connection of the host may be in it.
+// Ours is the last descriptor of a live process: what the queue holds is taken in, for frames of any connection of the host may be in it.
 void Driver::CloseQueue(Shard& shard) {
   ShardWatch& watch = shards_[shard.index];
   QueueRef queue = watch.queue;
@@ -91,6 +92,8 @@ void Driver::CloseQueue(Shard& shard) {
     Send(ctx, queue);
     engine_->ReleaseQueue(queue, shard.bufs);
   }
+  // A process that was killed has it, too, until its ring is torn down.
+  DetachTapQueue(queue.fd);
   close(queue.fd);
   watch.queue = QueueRef{-1, true, queue.generation};
   watch.letting_go = false;

@@ -38,18 +38,21 @@ IoError CreateArenaFile(const char* host_name, uint64_t bytes, int* fd) noexcept
   char name[96];
   TextBuilder(name) << "ustcp-" << host_name;
   int made = static_cast<int>(sys::Call(SYS_memfd_create, sys::Arg(name), MFD_CLOEXEC | MFD_ALLOW_SEALING));
-  if (made < 0) return Fail(ENETDOWN, "no memory file for the arena", -made, "check /proc/sys/fs/file-max and RLIMIT_NOFILE");
+  if (made < 0)
+    return Fail(ENETDOWN, "no memory file for the arena", -made, "check /proc/sys/fs/file-max and RLIMIT_NOFILE");
   // RLIMIT_FSIZE counts for memory files too, and would come as a deadly signal.
   uint64_t limit;
   if (LimitedTo(RLIMIT_FSIZE, bytes, &limit)) {
     sys::Close(made);
-    return Fail(ENETDOWN, "RLIMIT_FSIZE is smaller than the arena", 0, "raise `ulimit -f` or set USTCP_ARENA_SIZE lower");
+    return Fail(ENETDOWN, "RLIMIT_FSIZE is smaller than the arena", 0,
+                "raise `ulimit -f` or set USTCP_ARENA_SIZE lower");
   }
   long result = sys::Call(SYS_ftruncate, made, static_cast<long>(bytes));
   if (result == 0) result = sys::Fcntl(made, F_ADD_SEALS, kSeals);
   if (result != 0) {
     sys::Close(made);
-    return Fail(ENETDOWN, "the arena's memory file cannot be sized", static_cast<int>(-result), "set USTCP_ARENA_SIZE lower");
+    return Fail(ENETDOWN, "the arena's memory file cannot be sized", static_cast<int>(-result),
+                "set USTCP_ARENA_SIZE lower");
   }
   *fd = made;
   return {};
@@ -90,17 +93,18 @@ IoError MapArena(int fd, uint64_t bytes, bool writable) noexcept {
     }
     return Fail(ENETDOWN, "the arena cannot be mapped", cause, "set arena_size (USTCP_ARENA_SIZE) lower");
   }
-  if (at != base) {   // a kernel before 4.17 takes the address for a hint
+  if (at != base) {  // a kernel before 4.17 takes the address for a hint
     sys::Unmap(at, bytes);
     return Fail(ENETDOWN, "the arena's address range is in use in this program", 0, "a newer kernel is needed");
   }
   sys::Call(SYS_munlock, sys::Arg(base), static_cast<long>(bytes));
   sys::Advise(base, bytes, MADV_DONTDUMP);
-  long result = sys::Call(SYS_mprotect, sys::Arg(base), static_cast<long>(bytes),
-                          writable ? PROT_READ | PROT_WRITE : PROT_READ);
+  long result =
+      sys::Call(SYS_mprotect, sys::Arg(base), static_cast<long>(bytes), writable ? PROT_READ | PROT_WRITE : PROT_READ);
   if (result != 0) {
     sys::Unmap(base, bytes);
-    return Fail(ENETDOWN, "the arena cannot be made accessible", static_cast<int>(-result), "see RLIMIT_AS and RLIMIT_DATA");
+    return Fail(ENETDOWN, "the arena cannot be made accessible", static_cast<int>(-result),
+                "see RLIMIT_AS and RLIMIT_DATA");
   }
   return {};
 }

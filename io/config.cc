@@ -289,7 +289,8 @@ IoError ReadFile(const char* path, int fd, Settings* out) {
     while (used < filled) {
       const char* begin = buffer + used;
       const void* newline = std::memchr(begin, '\n', filled - used);
-      size_t length = newline != nullptr ? static_cast<size_t>(static_cast<const char*>(newline) - begin) : filled - used;
+      size_t length =
+          newline != nullptr ? static_cast<size_t>(static_cast<const char*>(newline) - begin) : filled - used;
       if (newline == nullptr && !at_end) break;
       ++line_number;
       TextBuilder(where) << path << ":" << line_number;
@@ -341,8 +342,12 @@ void DeriveMac(Settings* out) {
   mix(out->host.name, std::strlen(out->host.name));
   for (int i = 0; i < out->host.address_count; ++i) mix(out->host.addresses[i].address.bytes.data(), 16);
   h ^= h >> 29;
-  out->host.device.mac = {0x02, static_cast<uint8_t>(h), static_cast<uint8_t>(h >> 8), static_cast<uint8_t>(h >> 16),
-                          static_cast<uint8_t>(h >> 24), static_cast<uint8_t>(h >> 32)};
+  out->host.device.mac = {0x02,
+                          static_cast<uint8_t>(h),
+                          static_cast<uint8_t>(h >> 8),
+                          static_cast<uint8_t>(h >> 16),
+                          static_cast<uint8_t>(h >> 24),
+                          static_cast<uint8_t>(h >> 32)};
 }
 
 // A gateway must be reached on the link; the default ones are dropped with the default addresses.
@@ -380,7 +385,7 @@ IoError LoadSettings(const char* const* environment, Settings* out) noexcept {
   if (IoError e = ReadConfiguration(environment, out)) return e;
   for (const SettingInfo& info : kSettingTable) {
     const char* value = FindVariable(environment, info.env);
-    if (value == nullptr || *value == '\0') continue;   // set but empty: as if it were not set
+    if (value == nullptr || *value == '\0') continue;  // set but empty: as if it were not set
     if (IoError e = ApplySetting(info.id, value, info.env, out)) return e;
     out->given |= 1u << static_cast<unsigned>(info.id);
   }

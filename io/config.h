@@ -34,17 +34,17 @@ enum class SettingType : uint8_t {
   kPrefixes,   // comma-separated address/length
   kAddresses,  // comma-separated addresses
   kMac,
-  kNumber,     // within the range
-  kBytes,      // a number with an optional suffix K, M, G or T, within the range
-  kChoice,     // one of the range's words
+  kNumber,  // within the range
+  kBytes,   // a number with an optional suffix K, M, G or T, within the range
+  kChoice,  // one of the range's words
   kPath,
-  kUsers,      // comma-separated numeric user ids
+  kUsers,  // comma-separated numeric user ids
 };
 
 struct SettingInfo {
   SettingId id;
-  const char* key;       // in the file
-  const char* env;       // in the environment
+  const char* key;  // in the file
+  const char* env;  // in the environment
   SettingType type;
   const char* fallback;  // as it would be written in the file; "" where the value is found out otherwise
   const char* range;     // "least..most" of numbers, "a|b|c" of choices
@@ -52,7 +52,8 @@ struct SettingInfo {
 };
 
 inline constexpr SettingInfo kSettingTable[] = {
-#define SETTING(id, key, env, type, def, range, doc) {SettingId::k##id, key, env, SettingType::k##type, def, range, doc},
+#define SETTING(id, key, env, type, def, range, doc) \
+  {SettingId::k##id, key, env, SettingType::k##type, def, range, doc},
 #include "io/settings.def"
 #undef SETTING
 };
@@ -64,24 +65,24 @@ enum class SysctlSeed : uint8_t {
 };
 
 struct Settings {
-  HostConfig host;               // name, interface, addresses, routes, tick, busy polling, engine, loopback
-  uint32_t mtu = 0;              // 0: the interface's
-  bool mac_given = false;        // host.device.mac was configured; otherwise it follows from the name
-  Sysctls sysctls;               // defaults and the file's sysctl lines; seeding from the kernel is SeedSysctls' job
-  std::array<uint64_t, 4> sysctl_given{};   // bit per row of kSysctlTable that a sysctl line set
+  HostConfig host;         // name, interface, addresses, routes, tick, busy polling, engine, loopback
+  uint32_t mtu = 0;        // 0: the interface's
+  bool mac_given = false;  // host.device.mac was configured; otherwise it follows from the name
+  Sysctls sysctls;         // defaults and the file's sysctl lines; seeding from the kernel is SeedSysctls' job
+  std::array<uint64_t, 4> sysctl_given{};  // bit per row of kSysctlTable that a sysctl line set
   SysctlSeed sysctl_seed = SysctlSeed::kDefault;
   int kernel_destination_count = 0;
   std::array<IpPrefix, kMaxKernelDestinations> kernel_destinations;
   uint64_t arena_bytes = 0;
   int tap_fd = -1;
-  char keeper_path[kMaxSettingPath] = {};    // empty: search
-  char keeper_log[kMaxSettingPath] = {};     // empty: none
+  char keeper_path[kMaxSettingPath] = {};  // empty: search
+  char keeper_log[kMaxSettingPath] = {};   // empty: none
   int allowed_user_count = 0;
   std::array<uint32_t, kMaxAllowedUsers> allowed_users{};
-  char capture_path[kMaxSettingPath] = {};   // empty: no capture
-  char runtime_dir[kMaxSettingPath] = {};    // empty: by user, see RuntimeDirectory
-  char config_path[kMaxSettingPath] = {};    // the file that was read, empty when none
-  uint32_t given = 0;                        // bit per SettingId set by file or environment
+  char capture_path[kMaxSettingPath] = {};  // empty: no capture
+  char runtime_dir[kMaxSettingPath] = {};   // empty: by user, see RuntimeDirectory
+  char config_path[kMaxSettingPath] = {};   // the file that was read, empty when none
+  uint32_t given = 0;                       // bit per SettingId set by file or environment
 
   bool Given(SettingId id) const { return (given >> static_cast<unsigned>(id) & 1) != 0; }
 };

@@ -79,8 +79,8 @@ IoError Engine::CheckRing() noexcept {
     return {};
   }
   if (error == 0) error = ENOMEM;
-  return MakeError(error == EPERM ? EACCES : ENETDOWN, "%s (%s); permit it, or set USTCP_ENGINE=auto", WhyNoRing(-error),
-                   ErrorName(error));
+  return MakeError(error == EPERM ? EACCES : ENETDOWN, "%s (%s); permit it, or set USTCP_ENGINE=auto",
+                   WhyNoRing(-error), ErrorName(error));
 }
 
 void Engine::Destroy(Engine* engine) noexcept {

@@ -20,12 +20,8 @@ inline constexpr size_t kEthernetHeaderBytes = 14;
 inline constexpr size_t kFrameOffset = kFrameReadOffset + sizeof(VirtioNetHeader);
 
 // Where a read on the queue begins in a buffer's data area, and how long it may be.
-inline size_t ReadOffset(QueueRef queue) noexcept {
-  return queue.vnet ? kFrameReadOffset : kFrameOffset;
-}
-inline size_t ReadBytes(QueueRef queue) noexcept {
-  return kMaxFrameBytes + (queue.vnet ? sizeof(VirtioNetHeader) : 0);
-}
+inline size_t ReadOffset(QueueRef queue) noexcept { return queue.vnet ? kFrameReadOffset : kFrameOffset; }
+inline size_t ReadBytes(QueueRef queue) noexcept { return kMaxFrameBytes + (queue.vnet ? sizeof(VirtioNetHeader) : 0); }
 
 inline size_t FillIovecs(QueueRef queue, const TxFrame& frame, iovec* v) noexcept {
   auto* start = const_cast<std::byte*>(reinterpret_cast<const std::byte*>(&frame));

@@ -69,9 +69,7 @@ uint64_t Impairer::Random() noexcept {
 }
 
 // Always draws, so that changing one probability leaves what the others decide as it was.
-bool Impairer::Strikes(uint32_t ppm) noexcept {
-  return Random() % kMillion < ppm;
-}
+bool Impairer::Strikes(uint32_t ppm) noexcept { return Random() % kMillion < ppm; }
 
 Instant Impairer::DueAt(size_t bytes, Instant now) noexcept {
   Instant sent = now;
@@ -188,9 +186,7 @@ void Impairer::Offer(const TxFrame& frame, Instant now) noexcept {
   OfferBytes(frame.vnet, frame.header_bytes + frame.payload_bytes, now, [&](Bytes to) { FlattenFrame(frame, to); });
 }
 
-Instant Impairer::NextDeadline() const noexcept {
-  return heap_size_ > 0 ? heap_[0]->due : kNever;
-}
+Instant Impairer::NextDeadline() const noexcept { return heap_size_ > 0 ? heap_[0]->due : kNever; }
 
 uint32_t Impairer::Release(Instant now, FrameSink sink, uint32_t max_frames) noexcept {
   Recycle();

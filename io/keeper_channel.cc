@@ -12,7 +12,7 @@
 namespace ustcp {
 
 namespace {
-constexpr size_t kMaxDescriptors = 4;   // more than any message carries: a surplus is received and closed, not leaked
+constexpr size_t kMaxDescriptors = 4;  // more than any message carries: a surplus is received and closed, not leaked
 }
 
 int SendMessage(int socket, const void* data, size_t bytes, int fd) noexcept {

@@ -21,7 +21,8 @@ QueueDescription DescribeQueue(const TapQueue& queue) noexcept;
 TapQueue QueueFromDescription(const QueueDescription& description, int fd) noexcept;
 
 // DIRECTORY/HOST.SUFFIX. False when it is longer than a socket address allows.
-bool KeeperPath(const char* directory, const char* host_name, const char* suffix, char (&out)[kMaxSettingPath]) noexcept;
+bool KeeperPath(const char* directory, const char* host_name, const char* suffix,
+                char (&out)[kMaxSettingPath]) noexcept;
 
 // Connects to the socket at `path`. Returns the descriptor or a negative errno number.
 int ConnectKeeper(const char* path) noexcept;

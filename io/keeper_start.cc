@@ -33,9 +33,7 @@ IoError Fail(int code, const char* what, const char* detail, int cause, const ch
   return error;
 }
 
-bool IsExecutable(const char* path) {
-  return sys::Call(SYS_faccessat, AT_FDCWD, sys::Arg(path), 1 /* X_OK */) == 0;
-}
+bool IsExecutable(const char* path) { return sys::Call(SYS_faccessat, AT_FDCWD, sys::Arg(path), 1 /* X_OK */) == 0; }
 
 // The directory of the object that this code is in: libustcp.so, or a program that has it linked in.
 bool ObjectDirectory(char (&out)[kMaxSettingPath]) {
@@ -57,9 +55,9 @@ bool FindKeeper(const Settings& settings, char (&out)[kMaxSettingPath]) {
   char directory[kMaxSettingPath];
   if (ObjectDirectory(directory)) {
     // Beside the object; the build tree (preload/, tools/, tests/); bin/, lib/TRIPLET/ and lib/TRIPLET/ustcp/ of a prefix.
-    for (const char* relative : {"/ustcp-keeper", "/keeper/ustcp-keeper", "/../preload/keeper/ustcp-keeper",
-                                 "/../libexec/ustcp/ustcp-keeper", "/../../libexec/ustcp/ustcp-keeper",
-                                 "/../../../libexec/ustcp/ustcp-keeper"}) {
+    for (const char* relative :
+         {"/ustcp-keeper", "/keeper/ustcp-keeper", "/../preload/keeper/ustcp-keeper", "/../libexec/ustcp/ustcp-keeper",
+          "/../../libexec/ustcp/ustcp-keeper", "/../../../libexec/ustcp/ustcp-keeper"}) {
       TextBuilder text(out);
       text << directory << relative;
       if (!text.cut() && IsExecutable(out)) return true;
@@ -143,8 +141,14 @@ struct Launch {
       sys::Close(fd);
     }
   sys::Call(SYS_dup2, ready, kKeeperReadyFd);
-  if (arena >= 0) sys::Call(SYS_dup2, arena, kKeeperArenaFd); else sys::Close(kKeeperArenaFd);
-  if (tap >= 0) sys::Call(SYS_dup2, tap, kKeeperTapFd); else sys::Close(kKeeperTapFd);
+  if (arena >= 0)
+    sys::Call(SYS_dup2, arena, kKeeperArenaFd);
+  else
+    sys::Close(kKeeperArenaFd);
+  if (tap >= 0)
+    sys::Call(SYS_dup2, tap, kKeeperTapFd);
+  else
+    sys::Close(kKeeperTapFd);
   // The ready pipe stays open above too until exec, to report its failure.
   sys::Fcntl(ready, F_SETFD, FD_CLOEXEC);
   if (sys::Call(SYS_close_range, kKeeperTapFd + 1, static_cast<long>(~0u), CLOSE_RANGE_CLOEXEC) != 0)
@@ -200,8 +204,7 @@ IoError StartKeeper(const Settings& settings, const char* const* environment, in
     return Fail(ENETDOWN, "no keeper at ", path, 0, "install ustcp-keeper or set USTCP_KEEPER");
   int pipe[2];
   long made = sys::Call(SYS_pipe2, sys::Arg(pipe), O_CLOEXEC);
-  if (made != 0)
-    return Fail(ENETDOWN, "no pipe to the keeper", "", static_cast<int>(-made), "raise RLIMIT_NOFILE");
+  if (made != 0) return Fail(ENETDOWN, "no pipe to the keeper", "", static_cast<int>(-made), "raise RLIMIT_NOFILE");
 
   Launch launch{};
   launch.path = path;
@@ -223,7 +226,8 @@ IoError StartKeeper(const Settings& settings, const char* const* environment, in
   sys::Close(pipe[1]);
   if (spawned < 0) {
     sys::Close(pipe[0]);
-    return Fail(ENETDOWN, "no process for the keeper", "", -spawned, "raise RLIMIT_NPROC or start ustcp-keeper beforehand");
+    return Fail(ENETDOWN, "no process for the keeper", "", -spawned,
+                "raise RLIMIT_NPROC or start ustcp-keeper beforehand");
   }
 
   KeeperReply reply;
@@ -263,8 +267,7 @@ IoError CheckRuntimeDirectory(const char* path, bool create) noexcept {
   if (result == -ENOENT) return Fail(ENOENT, "no directory ", path, 0, "start the host or set USTCP_RUNTIME_DIR");
   if (result != 0)
     return Fail(EACCES, "no access to directory ", path, static_cast<int>(-result), "set USTCP_RUNTIME_DIR");
-  if (!S_ISDIR(status.st_mode))
-    return Fail(EACCES, "not a directory: ", path, 0, "remove it or set USTCP_RUNTIME_DIR");
+  if (!S_ISDIR(status.st_mode)) return Fail(EACCES, "not a directory: ", path, 0, "remove it or set USTCP_RUNTIME_DIR");
   if ((status.st_uid != user && status.st_uid != 0) || (status.st_mode & 022) != 0)
     return Fail(EACCES, "others can write to directory ", path, 0, "chown and chmod it, or set USTCP_RUNTIME_DIR");
   return {};

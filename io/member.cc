@@ -17,7 +17,7 @@ namespace ustcp {
 namespace {
 
 constexpr int kReplyTimeoutMs = 5000;
-constexpr int kConnectAttempts = 600;            // of 5 ms each: another program is starting the keeper
+constexpr int kConnectAttempts = 600;  // of 5 ms each: another program is starting the keeper
 constexpr int64_t kConnectPauseNs = 5'000'000;
 
 IoError Fail(int code, const char* what, const char* detail, const char* remedy) {
@@ -40,7 +40,8 @@ IoError FindSocket(const Settings& settings, const char* const* environment, Mem
   RuntimeDirectory(settings, environment, directory);
   char path[kMaxSettingPath];
   if (!KeeperPath(directory, settings.host.name, ".sock", path))
-    return Fail(EINVAL, "path of the keeper's socket is too long: ", directory, "set USTCP_RUNTIME_DIR to a shorter one");
+    return Fail(EINVAL, "path of the keeper's socket is too long: ", directory,
+                "set USTCP_RUNTIME_DIR to a shorter one");
   IoError error = CheckRuntimeDirectory(directory, false);
   if (error && error.code != ENOENT) return error;
   std::memcpy(member->socket_path, path, sizeof(path));
@@ -56,8 +57,8 @@ int Exchange(int socket, const KeeperRequest& request, int send_fd, KeeperReply*
   if (n == 0) return -EPIPE;
   if (n < 0) return static_cast<int>(n);
   // A reply of another version may have another size; its first fields say so.
-  if (n < 16 || (static_cast<size_t>(n) < sizeof(*reply) && reply->magic == kKeeperMagic &&
-                 reply->version == kKeeperVersion)) {
+  if (n < 16 ||
+      (static_cast<size_t>(n) < sizeof(*reply) && reply->magic == kKeeperMagic && reply->version == kKeeperVersion)) {
     if (*received_fd >= 0) sys::Close(*received_fd);
     *received_fd = -1;
     return -EPROTO;
@@ -209,7 +210,7 @@ IoError Reconnect(const Settings& settings, const char* const* environment, Memb
   if (!error && inode != member->arena_inode)
     error = Fail(ENETDOWN, "the host was started anew without this program", "", "restart the program");
   if (!error && member->arena_fd < 0)
-    member->arena_fd = OwnedFds::Adopt(arena_fd, OwnedFdKind::kShared);   // RestoreArena's wish
+    member->arena_fd = OwnedFds::Adopt(arena_fd, OwnedFdKind::kShared);  // RestoreArena's wish
   else
     sys::Close(arena_fd);
   if (error) {
@@ -259,7 +260,7 @@ IoError AskQueue(const Settings& settings, const char* const* environment, Membe
     Member::Queue* free_entry = nullptr;
     for (Member::Queue& queue : member->queues) {
       if (queue.fd >= 0 && queue.shard == shard) {
-        free_entry = &queue;   // the old number is the caller's to close, or gone already
+        free_entry = &queue;  // the old number is the caller's to close, or gone already
         break;
       }
       if (queue.fd < 0 && free_entry == nullptr) free_entry = &queue;
@@ -271,8 +272,7 @@ IoError AskQueue(const Settings& settings, const char* const* environment, Membe
   member->host->shards[shard].has_queue.store(fd >= 0);
   // The first one reads. Whether it still can is the keeper's to see.
   uint32_t nobody = 0;
-  if (reply.share == QueueShare::kOnly)
-    member->host->queue_reader.compare_exchange_strong(nobody, shard + 1u);
+  if (reply.share == QueueShare::kOnly) member->host->queue_reader.compare_exchange_strong(nobody, shard + 1u);
   return {};
 }
 
@@ -302,7 +302,8 @@ IoError Attach(const Settings& settings, const char* const* environment, Member*
     member->process = TakeProcessSlot(*member->host, pid, ProcessStartTime(pid),
                                       static_cast<uint32_t>(sys::Call(SYS_geteuid)), &member->resumed);
     if (member->process == kNoProcess)
-      error = Fail(ENETDOWN, "the host has no room for another process", "", "at most 1024 may join; use another USTCP_HOST");
+      error = Fail(ENETDOWN, "the host has no room for another process", "",
+                   "at most 1024 may join; use another USTCP_HOST");
   }
   if (error) {
     Disconnect(member);
@@ -341,7 +342,7 @@ IoError RegisterWakeDescriptor(const Settings& settings, const char* const* envi
 
 IoError AttachForked(const Settings&, const char* const*, Member* member, uint16_t process) noexcept {
   Disconnect(member);
-  member->queues = {};   // the parent's, whose shard they are
+  member->queues = {};  // the parent's, whose shard they are
   member->process = process;
   member->resumed = false;
   ProcessSlot& slot = member->host->processes[process];
@@ -375,7 +376,8 @@ IoError RestoreArena(const Settings& settings, const char* const* environment, M
   OwnedFds::Forget(member->keeper_fd);
   member->keeper_fd = -1;
   if (IoError error = Reconnect(settings, environment, member)) return error;
-  return member->arena_fd >= 0 ? IoError{} : Fail(ENETDOWN, "no descriptor left for the arena", "", "raise RLIMIT_NOFILE");
+  return member->arena_fd >= 0 ? IoError{}
+                               : Fail(ENETDOWN, "no descriptor left for the arena", "", "raise RLIMIT_NOFILE");
 }
 
 IoError EnsureKeeper(const Settings& settings, const char* const* environment, Member* member, bool start) noexcept {

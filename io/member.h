@@ -21,20 +21,20 @@ namespace ustcp {
 inline constexpr int kMaxMemberQueues = 16;
 
 struct Member {
-  Host* host = nullptr;         // null: not attached. Mapped at kArenaBase.
-  uint16_t process = 0;         // index in host->processes
-  bool resumed = false;         // the slot was found again after exec: its table of descriptors is already there
+  Host* host = nullptr;  // null: not attached. Mapped at kArenaBase.
+  uint16_t process = 0;  // index in host->processes
+  bool resumed = false;  // the slot was found again after exec: its table of descriptors is already there
   int arena_fd = -1;
-  int keeper_fd = -1;           // connection to the keeper; -1 when it was lost (the next request makes a new one)
+  int keeper_fd = -1;  // connection to the keeper; -1 when it was lost (the next request makes a new one)
   uint64_t arena_bytes = 0;
-  uint64_t arena_inode = 0;     // of the memfd: how another keeper's arena is told from ours
-  char socket_path[kMaxSettingPath] = {};   // fixed by the first attach: the user id may change later
+  uint64_t arena_inode = 0;                // of the memfd: how another keeper's arena is told from ours
+  char socket_path[kMaxSettingPath] = {};  // fixed by the first attach: the user id may change later
   struct Queue {
     uint16_t shard = 0;
     int fd = -1;
     QueueShare share = QueueShare::kOwn;
   };
-  std::array<Queue, kMaxMemberQueues> queues{};   // what RequestQueue gave, offered to the next keeper; fd -1: free
+  std::array<Queue, kMaxMemberQueues> queues{};  // what RequestQueue gave, offered to the next keeper; fd -1: free
 };
 
 // Attaches to settings.host.name, starting its keeper when none answers. Idempotent. On success the process has a live
@@ -80,7 +80,8 @@ bool KeeperAlive(const Member& member) noexcept;
 
 // Reconnects, or (`start`) starts a new keeper that adopts the arena, which takes a right to the interface that not every
 // member has. Nothing is lost when it fails; try again later.
-IoError EnsureKeeper(const Settings& settings, const char* const* environment, Member* member, bool start = true) noexcept;
+IoError EnsureKeeper(const Settings& settings, const char* const* environment, Member* member,
+                     bool start = true) noexcept;
 
 // Maps an arena read-only for tools that look (ss, nstat). member->process is kNoProcess. Never starts a keeper.
 inline constexpr uint16_t kNoProcess = 0xffff;

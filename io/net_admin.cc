@@ -30,9 +30,7 @@ class Descriptor {
   int fd_;
 };
 
-Descriptor ControlSocket() noexcept {
-  return Descriptor(sys::Socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
-}
+Descriptor ControlSocket() noexcept { return Descriptor(sys::Socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0)); }
 
 ifreq RequestFor(const char* name) noexcept {
   ifreq request{};

@@ -111,9 +111,7 @@ void OwnedFds::Forget(int fd) noexcept {
   if (std::atomic<uint32_t>* entry = Find(fd)) entry->store(0);
 }
 
-bool OwnedFds::Contains(int fd) noexcept {
-  return fd >= 0 && Find(fd) != nullptr;
-}
+bool OwnedFds::Contains(int fd) noexcept { return fd >= 0 && Find(fd) != nullptr; }
 
 void OwnedFds::CloseInheritedEngines() noexcept {
   ForEach([](int fd, OwnedFdKind kind) {
@@ -121,9 +119,7 @@ void OwnedFds::CloseInheritedEngines() noexcept {
   });
 }
 
-size_t OwnedFds::Extent() noexcept {
-  return g_extent.load(std::memory_order_acquire);
-}
+size_t OwnedFds::Extent() noexcept { return g_extent.load(std::memory_order_acquire); }
 
 bool OwnedFds::At(size_t index, int* fd, OwnedFdKind* kind) noexcept {
   uint32_t entry = g_entries[index].load(std::memory_order_acquire);

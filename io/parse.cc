@@ -39,7 +39,7 @@ bool ParseV4(std::string_view text, uint8_t* out) {
 bool ParseV6(std::string_view text, uint8_t* out) {
   uint8_t head[16];
   size_t used = 0;
-  size_t gap = 17;   // where "::" stood; 17: nowhere
+  size_t gap = 17;  // where "::" stood; 17: nowhere
   if (text.starts_with("::")) {
     gap = 0;
     text.remove_prefix(2);
@@ -123,10 +123,14 @@ bool ParseBytes(std::string_view text, int64_t* out) noexcept {
   if (text.empty()) return false;
   int shift = 0;
   switch (text.back()) {
-    case 'k': case 'K': shift = 10; break;
-    case 'm': case 'M': shift = 20; break;
-    case 'g': case 'G': shift = 30; break;
-    case 't': case 'T': shift = 40; break;
+    case 'k':
+    case 'K': shift = 10; break;
+    case 'm':
+    case 'M': shift = 20; break;
+    case 'g':
+    case 'G': shift = 30; break;
+    case 't':
+    case 'T': shift = 40; break;
     default: break;
   }
   if (shift != 0) text.remove_suffix(1);
@@ -191,7 +195,7 @@ bool ParseAddress(std::string_view text, IpAddress* out) noexcept {
   }
   if (!ParseV6(text, bytes)) return false;
   *out = IpAddress::FromV6Bytes(bytes);
-  return !out->is_v4();   // ::ffff:a.b.c.d would be taken for IPv4 from here on
+  return !out->is_v4();  // ::ffff:a.b.c.d would be taken for IPv4 from here on
 }
 
 bool ParsePrefix(std::string_view text, IpPrefix* out) noexcept {

@@ -40,7 +40,7 @@ class TextBuilder {
   TextBuilder& operator<<(int number) noexcept { return *this << static_cast<int64_t>(number); }
   TextBuilder& operator<<(uint32_t number) noexcept { return *this << static_cast<int64_t>(number); }
   size_t size() const noexcept { return used_; }
-  bool cut() const noexcept { return cut_; }   // something did not fit
+  bool cut() const noexcept { return cut_; }  // something did not fit
 
  private:
   char* to_;

@@ -30,28 +30,16 @@ inline long Call(long number, long a = 0, long b = 0, long c = 0, long d = 0, lo
   return result;
 }
 
-inline long Arg(const void* p) noexcept {
-  return reinterpret_cast<long>(p);
-}
-inline long Arg(size_t n) noexcept {
-  return static_cast<long>(n);
-}
+inline long Arg(const void* p) noexcept { return reinterpret_cast<long>(p); }
+inline long Arg(size_t n) noexcept { return static_cast<long>(n); }
 
 // The kernel's signal set: what its calls take, whatever the size of the C library's.
 inline constexpr size_t kSignalSetBytes = 8;
 
-inline ssize_t Read(int fd, void* to, size_t n) noexcept {
-  return Call(SYS_read, fd, Arg(to), Arg(n));
-}
-inline ssize_t Write(int fd, const void* from, size_t n) noexcept {
-  return Call(SYS_write, fd, Arg(from), Arg(n));
-}
-inline ssize_t Writev(int fd, const iovec* v, size_t n) noexcept {
-  return Call(SYS_writev, fd, Arg(v), Arg(n));
-}
-inline int Close(int fd) noexcept {
-  return static_cast<int>(Call(SYS_close, fd));
-}
+inline ssize_t Read(int fd, void* to, size_t n) noexcept { return Call(SYS_read, fd, Arg(to), Arg(n)); }
+inline ssize_t Write(int fd, const void* from, size_t n) noexcept { return Call(SYS_write, fd, Arg(from), Arg(n)); }
+inline ssize_t Writev(int fd, const iovec* v, size_t n) noexcept { return Call(SYS_writev, fd, Arg(v), Arg(n)); }
+inline int Close(int fd) noexcept { return static_cast<int>(Call(SYS_close, fd)); }
 inline int Open(const char* path, int flags, unsigned mode = 0) noexcept {
   return static_cast<int>(Call(SYS_openat, AT_FDCWD, Arg(path), flags, mode));
 }
@@ -67,9 +55,7 @@ inline int Fcntl(int fd, int command, long arg = 0) noexcept {
 inline int Socket(int domain, int type, int protocol) noexcept {
   return static_cast<int>(Call(SYS_socket, domain, type, protocol));
 }
-inline int EventFd(unsigned value, int flags) noexcept {
-  return static_cast<int>(Call(SYS_eventfd2, value, flags));
-}
+inline int EventFd(unsigned value, int flags) noexcept { return static_cast<int>(Call(SYS_eventfd2, value, flags)); }
 inline int Ppoll(pollfd* fds, size_t n, timespec* timeout, const sigset_t* mask) noexcept {
   return static_cast<int>(Call(SYS_ppoll, Arg(fds), Arg(n), Arg(timeout), Arg(mask), kSignalSetBytes));
 }
@@ -77,12 +63,8 @@ inline int Ppoll(pollfd* fds, size_t n, timespec* timeout, const sigset_t* mask)
 inline void* Map(void* at, size_t n, int protection, int flags, int fd, long offset) noexcept {
   return reinterpret_cast<void*>(Call(SYS_mmap, Arg(at), Arg(n), protection, flags, fd, offset));
 }
-inline bool MapFailed(const void* p) noexcept {
-  return reinterpret_cast<uintptr_t>(p) > uintptr_t(-4096);
-}
-inline int Unmap(void* at, size_t n) noexcept {
-  return static_cast<int>(Call(SYS_munmap, Arg(at), Arg(n)));
-}
+inline bool MapFailed(const void* p) noexcept { return reinterpret_cast<uintptr_t>(p) > uintptr_t(-4096); }
+inline int Unmap(void* at, size_t n) noexcept { return static_cast<int>(Call(SYS_munmap, Arg(at), Arg(n))); }
 inline int Advise(void* at, size_t n, int advice) noexcept {
   return static_cast<int>(Call(SYS_madvise, Arg(at), Arg(n), advice));
 }

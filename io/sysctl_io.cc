@@ -91,7 +91,7 @@ void SeedSysctls(Sysctls* out, const std::array<uint64_t, 4>* given) noexcept {
     while (n > 0 && value[n - 1] == '\n') --n;
     std::string_view rest(value, static_cast<size_t>(n));
     if (field == &out->tcp_congestion_control) {
-      ParseSysctl(info, rest, out);   // one we do not have (bbr): ours stays
+      ParseSysctl(info, rest, out);  // one we do not have (bbr): ours stays
       continue;
     }
     int64_t number;

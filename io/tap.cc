@@ -44,10 +44,8 @@ IoError OpenDevice(int* out) noexcept {
       return MakeError(EACCES, "no permission to open %s: run as root, or make it accessible (chmod 0666 %s)", kDevice,
                        kDevice);
     case EMFILE:
-    case ENFILE:
-      return MakeError(-fd, "no descriptor left for %s: raise the limit on open files (ulimit -n)", kDevice);
-    default:
-      return MakeError(-fd, "cannot open %s: %s", kDevice, ErrorName(-fd));
+    case ENFILE: return MakeError(-fd, "no descriptor left for %s: raise the limit on open files (ulimit -n)", kDevice);
+    default: return MakeError(-fd, "cannot open %s: %s", kDevice, ErrorName(-fd));
   }
 }
 
@@ -70,8 +68,7 @@ IoError AttachError(int code, const char* name) noexcept {
     case EINVAL:
       return MakeError(code, "%s is not a TAP interface: choose another name, or remove it and run `ustcp net up`",
                        name);
-    default:
-      return MakeError(code, "cannot attach to %s: %s", name, ErrorName(code));
+    default: return MakeError(code, "cannot attach to %s: %s", name, ErrorName(code));
   }
 }
 

@@ -70,18 +70,13 @@ void UringEngine::OnRead(QueueSlot& slot, int32_t result, uint32_t flags) noexce
   }
   switch (result) {
     case -ECANCELED:
-    case -EINTR:
-      break;
-    case -EAGAIN:
-      slot.empty = true;
-      break;
+    case -EINTR: break;
+    case -EAGAIN: slot.empty = true; break;
     case -ENOBUFS:
       slot.starved = true;
       ++stats_->out_of_buffers;
       break;
-    default:
-      slot.error = result < 0 ? -result : EBADFD;
-      ++stats_->errors_in;
+    default: slot.error = result < 0 ? -result : EBADFD; ++stats_->errors_in;
   }
 }
 
@@ -137,8 +132,7 @@ void UringEngine::Transmit(QueueRef queue, const TxBatch& batch, TransmitResult*
 
 void UringEngine::OnCompletion(RingToken token, int32_t result, uint32_t flags) noexcept {
   switch (token.tag) {
-    case RingTag::kIgnore:
-      break;
+    case RingTag::kIgnore: break;
     case RingTag::kWrite: {
       if (transmit_batch_ == nullptr) break;
       --writes_pending_;
@@ -155,11 +149,8 @@ void UringEngine::OnCompletion(RingToken token, int32_t result, uint32_t flags) 
       }
       break;
     }
-    case RingTag::kRead:
-      OnRead(queues_[token.serial], result, flags);
-      break;
-    default:
-      OnWaitCompletion(token, result);
+    case RingTag::kRead: OnRead(queues_[token.serial], result, flags); break;
+    default: OnWaitCompletion(token, result);
   }
 }
 
@@ -400,13 +391,9 @@ void UringEngine::Cancel(RingToken token) noexcept {
   sqe->flags = IOSQE_CQE_SKIP_SUCCESS;
 }
 
-void UringEngine::CancelRead(QueueSlot& slot) noexcept {
-  Cancel({RingTag::kRead, IndexOf(slot), 0});
-}
+void UringEngine::CancelRead(QueueSlot& slot) noexcept { Cancel({RingTag::kRead, IndexOf(slot), 0}); }
 
-void UringEngine::CancelQueuePoll(QueueSlot& slot) noexcept {
-  Cancel({RingTag::kQueuePoll, IndexOf(slot), 0});
-}
+void UringEngine::CancelQueuePoll(QueueSlot& slot) noexcept { Cancel({RingTag::kQueuePoll, IndexOf(slot), 0}); }
 
 // Ends whatever is armed on the slot's file and waits for the end, so that the file is let go.
 void UringEngine::Disarm(QueueSlot& slot) noexcept {

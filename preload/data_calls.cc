@@ -19,7 +19,7 @@ int CheckBuffer(const void* p, size_t* n) {
 
 ssize_t ReadSocket(const SocketRef& ref, void* to, size_t n) {
   if (int error = CheckBuffer(to, &n)) return error;
-  if (n == 0) return 0;   // recv() of nothing may block, read() of nothing does not
+  if (n == 0) return 0;  // recv() of nothing may block, read() of nothing does not
   return ReceiveBytes(ref, to, n, 0);
 }
 

@@ -48,24 +48,24 @@ bool HasSockets() {
 
 // Sets `environment` to one with the note, on the caller's stack: the child of a vfork may not allocate. And the ring goes
 // with this program.
-#define USTCP_ADD_NOTE(environment)                                                              \
-  char note[kNoteBytes];                                                                         \
-  if (HasSockets()) {                                                                            \
-    environment = WithNote(                                                                      \
-        environment, static_cast<char**>(alloca((CountOf(environment) + 2) * sizeof(char*))), note); \
-    runtime::LeaveQueue();                                                                       \
-  }                                                                                              \
+#define USTCP_ADD_NOTE(environment)                                                                           \
+  char note[kNoteBytes];                                                                                      \
+  if (HasSockets()) {                                                                                         \
+    environment =                                                                                             \
+        WithNote(environment, static_cast<char**>(alloca((CountOf(environment) + 2) * sizeof(char*))), note); \
+    runtime::LeaveQueue();                                                                                    \
+  }                                                                                                           \
   static_assert(true)
 
 // The arguments after `first` as an array `argv` on the caller's stack; `list` is left behind the final null.
-#define USTCP_COLLECT(argv, list, first)                                                       \
-  va_start(list, first);                                                                       \
-  size_t argv##_count = 1;                                                                     \
-  while (va_arg(list, char*) != nullptr) ++argv##_count;                                       \
-  va_end(list);                                                                                \
-  auto** argv = static_cast<char**>(alloca((argv##_count + 1) * sizeof(char*)));               \
-  argv[0] = const_cast<char*>(first);                                                          \
-  va_start(list, first);                                                                       \
+#define USTCP_COLLECT(argv, list, first)                                         \
+  va_start(list, first);                                                         \
+  size_t argv##_count = 1;                                                       \
+  while (va_arg(list, char*) != nullptr) ++argv##_count;                         \
+  va_end(list);                                                                  \
+  auto** argv = static_cast<char**>(alloca((argv##_count + 1) * sizeof(char*))); \
+  argv[0] = const_cast<char*>(first);                                            \
+  va_start(list, first);                                                         \
   for (size_t i = 1; i <= argv##_count; ++i) argv[i] = va_arg(list, char*)
 
 USTCP_EXPORT int execve(const char* path, char* const* argv, char* const* environment) noexcept {

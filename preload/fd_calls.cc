@@ -64,8 +64,7 @@ int CloseRange(unsigned first, unsigned last, int flags) {
   constexpr int kUnshare = 1 << 1;
   constexpr int kCloexec = 1 << 2;
   if ((flags & ~(kUnshare | kCloexec)) != 0) return -EINVAL;
-  if (!Attached() || (flags & kCloexec) != 0)
-    return real::close_range(first, last, flags) == 0 ? 0 : -errno;
+  if (!Attached() || (flags & kCloexec) != 0) return real::close_range(first, last, flags) == 0 ? 0 : -errno;
   fd_table::RemoveRange(first, last);
   unsigned from = first;
   for (;;) {

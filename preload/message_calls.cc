@@ -8,7 +8,7 @@ using namespace ustcp;
 
 namespace {
 
-constexpr unsigned kMaxMessages = 1024;   // the kernel's limit of one sendmmsg or recvmmsg
+constexpr unsigned kMaxMessages = 1024;  // the kernel's limit of one sendmmsg or recvmmsg
 
 ssize_t SendMessage(const SocketRef& ref, const msghdr* message, int flags) {
   if (BadPointer(message)) return -EFAULT;

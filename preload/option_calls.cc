@@ -41,8 +41,10 @@ int AskSocket(const SocketRef& ref, unsigned long request, int* value) {
 }
 
 void ChangeFlag(const SocketRef& ref, uint32_t flag, bool on) {
-  if (on) ref->status_flags.fetch_or(flag);
-  else ref->status_flags.fetch_and(~flag);
+  if (on)
+    ref->status_flags.fetch_or(flag);
+  else
+    ref->status_flags.fetch_and(~flag);
 }
 
 // 0, a negative errno, or kForward: a request that concerns the descriptor or the interfaces, not the connection.

@@ -26,7 +26,7 @@ void ClosePlaceholder(int fd) noexcept { sys::Close(fd); }
 
 void DescribeSocket(const Socket& socket, struct stat* out) noexcept {
   *out = {};
-  out->st_dev = 8;   // any number of a file system without a device, as sockfs has
+  out->st_dev = 8;  // any number of a file system without a device, as sockfs has
   out->st_ino = socket.inode;
   out->st_mode = S_IFSOCK | 0777;
   out->st_nlink = 1;

@@ -42,7 +42,7 @@ class PrivateGuard {
   PrivateGuard& operator=(const PrivateGuard&) = delete;
 
  private:
-  signals::Section section_;   // entered before the lock is taken, left after it is dropped
+  signals::Section section_;  // entered before the lock is taken, left after it is dropped
   PrivateLock& lock_;
 };
 

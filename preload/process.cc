@@ -29,7 +29,8 @@ thread_local bool t_in_fork = false;
 void BeforeFork() {
   int error = 0;
   g_child_slot = fd_table::PrepareFork(&error);
-  if (error != 0) ReportLine("ustcp: fork: the host has no room for another process (%s); the child lacks sockets", ErrorName(error));
+  if (error != 0)
+    ReportLine("ustcp: fork: the host has no room for another process (%s); the child lacks sockets", ErrorName(error));
   if (runtime::AttachedHost() != nullptr) runtime::BeforeFork();
 }
 

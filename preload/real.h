@@ -57,7 +57,7 @@ inline void* Pointer(Symbol symbol) noexcept {
 
 template <typename T>
 long AsLong(T value) noexcept {
-  return (long)value;   // NOLINT: integers and pointers alike
+  return (long)value;  // NOLINT: integers and pointers alike
 }
 
 template <typename R, typename... A>

@@ -18,7 +18,7 @@ constexpr uint32_t kOutReady = kOutEvents | POLLERR;
 // The three sets of one call, as arrays of words; null for one that the program left out.
 struct Sets {
   uint64_t* words[3];
-  int count;   // the program's nfds
+  int count;  // the program's nfds
 
   Sets(int n, fd_set* in, fd_set* out, fd_set* except)
       : words{reinterpret_cast<uint64_t*>(in), reinterpret_cast<uint64_t*>(out), reinterpret_cast<uint64_t*>(except)},

@@ -26,8 +26,10 @@ ssize_t SendFromFile(const SocketRef& ref, int in_fd, off_t* offset, size_t coun
   }
   ssize_t sent = SendFile(ref, in_fd, at, count);
   if (sent > 0) {
-    if (offset != nullptr) *offset = at + sent;
-    else sys::Call(SYS_lseek, in_fd, at + sent, SEEK_SET);
+    if (offset != nullptr)
+      *offset = at + sent;
+    else
+      sys::Call(SYS_lseek, in_fd, at + sent, SEEK_SET);
   }
   return sent;
 }

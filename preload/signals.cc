@@ -12,7 +12,7 @@ namespace ustcp::signals {
 namespace {
 
 constexpr int kSignals = 65;
-constexpr int kMaxDeferred = 4;   // a second one comes only while the first is being noted; see Trampoline
+constexpr int kMaxDeferred = 4;  // a second one comes only while the first is being noted; see Trampoline
 
 constexpr uint64_t Bit(int signal) { return uint64_t{1} << (signal - 1); }
 constexpr uint64_t kSynchronous =
@@ -50,14 +50,14 @@ struct Deferred {
 };
 
 struct Thread {
-  int depth;            // Sections
-  int noting;           // trampolines that are putting a signal off
+  int depth;   // Sections
+  int noting;  // trampolines that are putting a signal off
   int count;
   uint32_t handlers;
   uint32_t interrupting;
   uint32_t call_began;  // `handlers` at the beginning of the present call
   std::atomic<uint32_t>* sleep_word;
-  uint64_t restore_mask;   // of the code that was interrupted first
+  uint64_t restore_mask;  // of the code that was interrupted first
   Deferred queue[kMaxDeferred];
 };
 thread_local Thread t_thread;

@@ -34,7 +34,7 @@ void RunDeferred() noexcept;
 // The handlers this thread has run or must run, so far.
 struct Mark {
   uint32_t all;
-  uint32_t interrupting;   // of all, those installed without SA_RESTART
+  uint32_t interrupting;  // of all, those installed without SA_RESTART
 };
 Mark Count() noexcept;
 

@@ -123,9 +123,8 @@ ssize_t SendUncached(const SocketRef& ref, int file, off_t at, size_t count, boo
 
 ssize_t Send(const SocketRef& ref, const iovec* iov, int count, size_t total, int flags) noexcept {
   bool never = false;
-  return SendLoop(ref, total, flags, &never, [&](Context& ctx, size_t done) {
-    return SendSocket(ctx, *ref, iov, count, done, flags);
-  });
+  return SendLoop(ref, total, flags, &never,
+                  [&](Context& ctx, size_t done) { return SendSocket(ctx, *ref, iov, count, done, flags); });
 }
 
 ssize_t SendFile(const SocketRef& ref, int file, off_t at, size_t count) noexcept {
@@ -136,8 +135,10 @@ ssize_t SendFile(const SocketRef& ref, int file, off_t at, size_t count) noexcep
     off_t from = at + static_cast<off_t>(done);
     bool uncached = false;
     ssize_t sent = SendCached(ref, file, from, wanted, done + wanted < count ? MSG_MORE : 0, &uncached);
-    if (uncached && sent == 0) sent = SendUncached(ref, file, from, count - done, &ended, &full);
-    else full = !uncached && sent < static_cast<ssize_t>(wanted);
+    if (uncached && sent == 0)
+      sent = SendUncached(ref, file, from, count - done, &ended, &full);
+    else
+      full = !uncached && sent < static_cast<ssize_t>(wanted);
     if (sent < 0) return done > 0 ? static_cast<ssize_t>(done) : sent;
     done += static_cast<size_t>(sent);
     if (sent >= static_cast<ssize_t>(kMuch)) runtime::TurnIfFramesWait();
@@ -147,7 +148,7 @@ ssize_t SendFile(const SocketRef& ref, int file, off_t at, size_t count) noexcep
 
 ssize_t Receive(const SocketRef& ref, const iovec* iov, int count, size_t total, int flags, int* out_flags) noexcept {
   *out_flags = 0;
-  if ((flags & MSG_ERRQUEUE) != 0) return -EAGAIN;   // always empty; never waits
+  if ((flags & MSG_ERRQUEUE) != 0) return -EAGAIN;  // always empty; never waits
   BlockingCall call;
   size_t done = 0;
   bool turned = false;
@@ -155,7 +156,7 @@ ssize_t Receive(const SocketRef& ref, const iovec* iov, int count, size_t total,
     bool give_up;
     {
       runtime::Locked lock(*ref);
-      lock.LeaveOutput();   // acknowledgements: an answer may take them along
+      lock.LeaveOutput();  // acknowledgements: an answer may take them along
       if (!Current(ref)) return done > 0 ? static_cast<ssize_t>(done) : -EBADF;
       // After some bytes a pending error, and the urgent mark, are for the next call.
       if (done > 0 && (ref->error != 0 || (ref->conn != nullptr && TcpAtMark(*ref->conn))))

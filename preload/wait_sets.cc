@@ -69,7 +69,8 @@ bool DeadlineOf(const timespec* timeout, Instant* deadline) noexcept {
   *deadline = kNever;
   if (timeout == nullptr) return true;
   if (timeout->tv_sec < 0 || timeout->tv_nsec < 0 || timeout->tv_nsec >= 1'000'000'000) return false;
-  if (timeout->tv_sec == 0 && timeout->tv_nsec == 0) *deadline = InstantFromNanos(0);
+  if (timeout->tv_sec == 0 && timeout->tv_nsec == 0)
+    *deadline = InstantFromNanos(0);
   else if (timeout->tv_sec < 1'000'000'000)
     *deadline = runtime::Now() + std::chrono::seconds{timeout->tv_sec} + Duration{timeout->tv_nsec};
   return true;
@@ -77,7 +78,7 @@ bool DeadlineOf(const timespec* timeout, Instant* deadline) noexcept {
 
 Instant DeadlineInMs(int timeout_ms) noexcept {
   if (timeout_ms < 0) return kNever;
-  if (timeout_ms == 0) return InstantFromNanos(0);   // long past: no need to look at the clock
+  if (timeout_ms == 0) return InstantFromNanos(0);  // long past: no need to look at the clock
   return runtime::Now() + std::chrono::milliseconds{timeout_ms};
 }
 

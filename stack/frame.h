@@ -27,10 +27,10 @@ struct [[gnu::packed]] VirtioNetHeader {
 
   uint8_t flags = 0;
   uint8_t gso_type = kGsoNone;
-  uint16_t header_length = 0;     // bytes of all headers, a hint for segmentation
-  uint16_t gso_size = 0;          // payload bytes per segment
-  uint16_t checksum_start = 0;    // from the start of the Ethernet header
-  uint16_t checksum_offset = 0;   // from checksum_start
+  uint16_t header_length = 0;    // bytes of all headers, a hint for segmentation
+  uint16_t gso_size = 0;         // payload bytes per segment
+  uint16_t checksum_start = 0;   // from the start of the Ethernet header
+  uint16_t checksum_offset = 0;  // from checksum_start
 };
 static_assert(sizeof(VirtioNetHeader) == 10);
 
@@ -52,14 +52,14 @@ struct RxFrame {
 // A frame to transmit: virtio header and protocol headers in one array, payload gathered from arena memory. The payload
 // pointers stay valid until the shard's lock is dropped.
 struct TxFrame {
-  static constexpr size_t kMaxHeaderBytes = 14 + 40 + 60;   // Ethernet, IPv6, TCP with options
+  static constexpr size_t kMaxHeaderBytes = 14 + 40 + 60;  // Ethernet, IPv6, TCP with options
   static constexpr size_t kMaxPieces = 20;
 
   VirtioNetHeader vnet;
   std::array<std::byte, kMaxHeaderBytes> headers;
-  uint16_t header_bytes = 0;                 // used bytes of `headers`
+  uint16_t header_bytes = 0;  // used bytes of `headers`
   uint16_t piece_count = 0;
-  uint32_t payload_bytes = 0;                // sum over the pieces
+  uint32_t payload_bytes = 0;  // sum over the pieces
   std::array<iovec, kMaxPieces> pieces;
   // An arena buffer whose bytes the pieces point to and that only this frame uses (replies, queued frames); freed by
   // TxBatch::Clear's caller through Stack::ReleaseTransmitted. Null for data gathered from a send queue.

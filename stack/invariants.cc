@@ -70,8 +70,10 @@ class Checker {
     const bool closed = c.state == TcpState::kClosed;
     Expect(closed != c.hashed, "a connection is registered exactly while it is not closed");
     Expect(c.socket == nullptr || !c.orphan, "an orphan with a socket");
-    if (c.socket != nullptr) Expect(c.socket->conn == &c, "a socket that does not know its connection");
-    else Expect(!closed, "a closed connection without a socket was not freed");
+    if (c.socket != nullptr)
+      Expect(c.socket->conn == &c, "a socket that does not know its connection");
+    else
+      Expect(!closed, "a closed connection without a socket was not freed");
     Expect(c.state != TcpState::kListen && c.state != TcpState::kTimeWait, "a state that has records of its own");
     if (c.tx_listed) ++listed_;
   }
@@ -95,7 +97,8 @@ class Checker {
       Expect(b->length != 0, "an empty buffer in a send queue");
       Seq begin{b->seq};
       if (b == c.send_head) {
-        Expect(begin.AtOrBefore(expect) && (begin + b->length).After(expect), "the send queue does not begin at snd_una");
+        Expect(begin.AtOrBefore(expect) && (begin + b->length).After(expect),
+               "the send queue does not begin at snd_una");
       } else {
         Expect(begin == expect, "a gap in the send queue");
       }
@@ -121,7 +124,8 @@ class Checker {
     }
     Expect(last == c.rcv_tail, "wrong tail of a receive queue");
     if (c.rcv_head != nullptr)
-      Expect(c.fin_received ? expect + 1 == c.rcv_nxt : expect == c.rcv_nxt, "the receive queue does not end at rcv_nxt");
+      Expect(c.fin_received ? expect + 1 == c.rcv_nxt : expect == c.rcv_nxt,
+             "the receive queue does not end at rcv_nxt");
     if (c.state == TcpState::kSynSent || c.state == TcpState::kClosed) return;
     Expect(c.copied_seq.AtOrBefore(c.rcv_nxt), "copied_seq beyond rcv_nxt");
     uint32_t unread = c.rcv_nxt.raw() - c.copied_seq.raw() - (c.fin_received ? 1 : 0);
@@ -132,16 +136,17 @@ class Checker {
     const Buf* last = nullptr;
     for (const Buf* b = c.ofo_head; b != nullptr; last = b, b = b->next) {
       Expect(b->kind == SlotKind::kBuf, "a free buffer out of order");
-      if (last == nullptr) Expect(Seq(b->seq).After(c.rcv_nxt), "data out of order that is due");
-      else Expect(Seq(b->seq).AtOrAfter(Seq(last->seq) + last->length), "out-of-order data overlaps or is not sorted");
+      if (last == nullptr)
+        Expect(Seq(b->seq).After(c.rcv_nxt), "data out of order that is due");
+      else
+        Expect(Seq(b->seq).AtOrAfter(Seq(last->seq) + last->length), "out-of-order data overlaps or is not sorted");
     }
     Expect(last == c.ofo_tail, "wrong tail of the out-of-order queue");
     Expect(c.sack_count <= 4, "too many SACK blocks");
     for (int i = 0; i < c.sack_count && i < 4; ++i) {
       Expect(!c.sack_blocks[i].empty(), "an empty SACK block");
       Expect(c.sack_blocks[i].begin.After(c.rcv_nxt), "a SACK block below rcv_nxt");
-      for (int j = 0; j < i; ++j)
-        Expect(!c.sack_blocks[i].Overlaps(c.sack_blocks[j]), "SACK blocks overlap");
+      for (int j = 0; j < i; ++j) Expect(!c.sack_blocks[i].Overlaps(c.sack_blocks[j]), "SACK blocks overlap");
     }
   }
 
@@ -249,7 +254,7 @@ class Checker {
       Expect(last == queue.tail, "wrong tail of an accept queue");
     }
     Expect(queued == l.accept_count.load(), "accept_count does not match the queues");
-    bool only = ctx_.host.shards[1].random_state == 0;   // no second shard was ever laid out
+    bool only = ctx_.host.shards[1].random_state == 0;  // no second shard was ever laid out
     if (!only) return;
     Expect(here == l.half_open_count.load(), "half_open_count too high");
     Expect(young == l.half_open_young.load(), "half_open_young too high");

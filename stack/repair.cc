@@ -114,7 +114,7 @@ void AbortUnowned(Context& ctx) {
 void CountAnew(Context& ctx) {
   int32_t orphans = 0, time_waits = 0;
   for (Shard& shard : ctx.host.shards) {
-    if (shard.random_state == 0) break;   // never laid out, nor any behind it
+    if (shard.random_state == 0) break;  // never laid out, nor any behind it
     shard.connections.ForEachLive([&orphans](Connection& conn) { orphans += conn.orphan; });
     shard.time_waits.ForEachLive([&time_waits](TimeWait&) { ++time_waits; });
     shard.listeners.ForEachLive([&ctx](Listener& listener) {

@@ -81,8 +81,10 @@ Shard& FindShard(Context& ctx, ConstBytes frame, TupleNode** found) {
   uint32_t hash = ctx.host.tuples.Hash(tuple);
   TupleNode* node = *found = ctx.host.tuples.Find(tuple, hash);
   uint16_t target = ctx.shard.index;
-  if (node != nullptr) target = node->shard;
-  else if (syn) target = ShardForSyn(ctx, tuple, hash);
+  if (node != nullptr)
+    target = node->shard;
+  else if (syn)
+    target = ShardForSyn(ctx, tuple, hash);
   return target < kMaxShards ? ctx.host.shards[target] : ctx.shard;
 }
 
@@ -242,8 +244,10 @@ void TcpScheduleOutput(Context& ctx, Connection& conn) noexcept {
   conn.tx_listed = true;
   conn.tx_next = nullptr;
   USTCP_FAULT_POINT();
-  if (shard.tx_tail != nullptr) shard.tx_tail->tx_next = &conn;
-  else shard.tx_head = &conn;
+  if (shard.tx_tail != nullptr)
+    shard.tx_tail->tx_next = &conn;
+  else
+    shard.tx_head = &conn;
   shard.tx_tail = &conn;
 }
 
@@ -253,8 +257,10 @@ void UnscheduleOutput(Context& ctx, Connection& conn) noexcept {
   Connection* before = nullptr;
   for (Connection* c = shard.tx_head; c != nullptr; before = c, c = c->tx_next) {
     if (c != &conn) continue;
-    if (before != nullptr) before->tx_next = conn.tx_next;
-    else shard.tx_head = conn.tx_next;
+    if (before != nullptr)
+      before->tx_next = conn.tx_next;
+    else
+      shard.tx_head = conn.tx_next;
     USTCP_FAULT_POINT();
     if (shard.tx_tail == &conn) shard.tx_tail = before;
     break;
@@ -263,9 +269,7 @@ void UnscheduleOutput(Context& ctx, Connection& conn) noexcept {
   conn.tx_next = nullptr;
 }
 
-Instant NextDeadline(Context& ctx) noexcept {
-  return std::min(ctx.shard.timers.NextDeadline(), NetNextDeadline(ctx));
-}
+Instant NextDeadline(Context& ctx) noexcept { return std::min(ctx.shard.timers.NextDeadline(), NetNextDeadline(ctx)); }
 
 void PublishDeadline(Context& ctx) noexcept {
   Shard& shard = ctx.shard;
@@ -277,7 +281,7 @@ void PublishDeadline(Context& ctx) noexcept {
     return;
   }
   const int64_t until = shard.leader_until_ns.load();
-  if (until == INT64_MIN) return;   // awake: it looks before it sleeps
+  if (until == INT64_MIN) return;  // awake: it looks before it sleeps
   shard.others_at_ns.store(NanosOf(ctx.now), std::memory_order_relaxed);
   if (next < until && leader->Signal()) ctx.wakes.Add(*leader);
 }

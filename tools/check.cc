@@ -45,7 +45,9 @@ class Look {
   std::set<std::string> faults;
 
  private:
-  void Fault(const Shard& shard, const std::string& what) { faults.insert(fmt::format("shard {}: {}", shard.index, what)); }
+  void Fault(const Shard& shard, const std::string& what) {
+    faults.insert(fmt::format("shard {}: {}", shard.index, what));
+  }
 
   void CountReferences() {
     for (int i = 0; i < kMaxProcesses && !NeverUsed(host_.processes[i]); ++i) {
@@ -88,7 +90,8 @@ class Look {
     shard.epoll_sets.ForEachLive([&](EpollSet& set) { CheckReferences(shard, "epoll set", &set, set.refs.load(), 0); });
     shard.epoll_items.ForEachLive([&](EpollItem& item) {
       if (item.set == nullptr || item.set->kind != SlotKind::kEpollSet) Fault(shard, "an epoll item without its set");
-      if (item.socket == nullptr || item.socket->kind != SlotKind::kSocket) Fault(shard, "an epoll item without its socket");
+      if (item.socket == nullptr || item.socket->kind != SlotKind::kSocket)
+        Fault(shard, "an epoll item without its socket");
     });
     shard.waiters.ForEachLive([&](Waiter& waiter) {
       if (!Lives(waiter.process)) Fault(shard, "a waiter of a process that is gone");

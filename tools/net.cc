@@ -69,7 +69,8 @@ std::vector<IpPrefix> KernelAddresses(const NetOptions& options, const Settings&
       std::string piece = rest.substr(0, comma);
       rest = comma == std::string::npos ? "" : rest.substr(comma + 1);
       IpPrefix prefix;
-      if (!ParsePrefix(piece, &prefix)) throw CommandError("'" + piece + "' is not address/length; write 10.117.0.1/24");
+      if (!ParsePrefix(piece, &prefix))
+        throw CommandError("'" + piece + "' is not address/length; write 10.117.0.1/24");
       result.push_back(prefix);
     }
     return result;
@@ -104,7 +105,8 @@ void Up(const NetOptions& options) {
   IoError made = CreateTap(create);
   if (made && made.code != EEXIST) throw CommandError(made.message);
   if (made.code == EEXIST) {
-    if (InterfaceFile(name, "tun_flags") < 0 && access(fmt::format("/sys/class/net/{}/tun_flags", name).c_str(), F_OK) != 0)
+    if (InterfaceFile(name, "tun_flags") < 0 &&
+        access(fmt::format("/sys/class/net/{}/tun_flags", name).c_str(), F_OK) != 0)
       throw CommandError(fmt::format("{} is there and no TAP; choose another with --interface", name));
     if ((create.has_owner && InterfaceFile(name, "owner") != static_cast<long>(create.owner)) ||
         (create.has_group && InterfaceFile(name, "group") != static_cast<long>(create.group)))
@@ -136,9 +138,11 @@ void Show(const NetOptions& options) {
   for (ifaddrs* at = list; at != nullptr; at = at->ifa_next) {
     if (at->ifa_addr == nullptr || std::string(at->ifa_name) != name) continue;
     if (at->ifa_addr->sa_family == AF_INET)
-      fmt::print("  kernel {}\n", AddressText(IpAddress::FromV4Bytes(&reinterpret_cast<sockaddr_in*>(at->ifa_addr)->sin_addr)));
+      fmt::print("  kernel {}\n",
+                 AddressText(IpAddress::FromV4Bytes(&reinterpret_cast<sockaddr_in*>(at->ifa_addr)->sin_addr)));
     if (at->ifa_addr->sa_family == AF_INET6)
-      fmt::print("  kernel {}\n", AddressText(IpAddress::FromV6Bytes(&reinterpret_cast<sockaddr_in6*>(at->ifa_addr)->sin6_addr)));
+      fmt::print("  kernel {}\n",
+                 AddressText(IpAddress::FromV6Bytes(&reinterpret_cast<sockaddr_in6*>(at->ifa_addr)->sin6_addr)));
   }
   freeifaddrs(list);
   for (int i = 0; i < settings.host.address_count; ++i) {
@@ -157,11 +161,13 @@ void AddNet(CLI::App& app) {
   CLI::App* up = net->add_subcommand("up", "make it, with the kernel's addresses; what is there already stays");
   CLI::App* down = net->add_subcommand("down", "delete it");
   CLI::App* show = net->add_subcommand("show", "show it");
-  for (CLI::App* command : {up, down, show}) command->add_option("--interface", options->interface, "its name (USTCP_INTERFACE)");
+  for (CLI::App* command : {up, down, show})
+    command->add_option("--interface", options->interface, "its name (USTCP_INTERFACE)");
   up->add_option("--owner", options->owner, "user who may use it without being root");
   up->add_option("--group", options->group, "group whose members may use it");
   for (CLI::App* command : {up, show})
-    command->add_option("--address", options->addresses, "the host's addresses, address/length, comma-separated (USTCP_ADDR)");
+    command->add_option("--address", options->addresses,
+                        "the host's addresses, address/length, comma-separated (USTCP_ADDR)");
   up->add_option("--kernel-address", options->kernel_addresses,
                  "the kernel's, address/length, comma-separated; the host's gateways otherwise");
   up->callback([options] { Up(*options); });

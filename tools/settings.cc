@@ -34,8 +34,10 @@ void PrintMarkdown() {
   fmt::print(
       "# Settings\n\n"
       "Made from `io/settings.def` by `ustcp settings --markdown`; a test compares the two.\n\n"
-      "The environment wins over the file, the file over the default. The file is `/etc/ustcp/HOST.conf`, or the one that\n"
-      "`USTCP_CONFIG` names; it has lines `key = value`, `#` starts a comment, and `sysctl.net.ipv4.tcp_x = v` sets a sysctl.\n\n"
+      "The environment wins over the file, the file over the default. The file is `/etc/ustcp/HOST.conf`, or the one "
+      "that\n"
+      "`USTCP_CONFIG` names; it has lines `key = value`, `#` starts a comment, and `sysctl.net.ipv4.tcp_x = v` sets a "
+      "sysctl.\n\n"
       "| Key | Variable | Value | Default | Meaning |\n|---|---|---|---|---|\n");
   for (const SettingInfo& info : kSettingTable)
     fmt::print("| `{}` | `{}` | {} | {} | {} |\n", info.key, info.env, RangeText(info),

@@ -31,13 +31,13 @@ struct SsOptions {
   bool no_header = false;
   bool v4 = false;
   bool v6 = false;
-  bool accepted = false;   // -t -n -r and the like: what we do in any case
+  bool accepted = false;  // -t -n -r and the like: what we do in any case
   std::vector<std::string> filter;
 };
 
 // state NAME..., sport = :PORT, dport = :PORT, and addresses after src and dst; all of them must hold.
 struct Filter {
-  std::vector<TcpState> states;   // empty: as -a and -l say
+  std::vector<TcpState> states;  // empty: as -a and -l say
   int sport = -1;
   int dport = -1;
   bool has_src = false;
@@ -47,8 +47,8 @@ struct Filter {
 };
 
 constexpr TcpState kAllStates[] = {
-    TcpState::kEstablished, TcpState::kSynSent,   TcpState::kSynRecv, TcpState::kFinWait1, TcpState::kFinWait2, TcpState::kTimeWait,
-    TcpState::kCloseWait,   TcpState::kLastAck,   TcpState::kListen,  TcpState::kClosing};
+    TcpState::kEstablished, TcpState::kSynSent,   TcpState::kSynRecv, TcpState::kFinWait1, TcpState::kFinWait2,
+    TcpState::kTimeWait,    TcpState::kCloseWait, TcpState::kLastAck, TcpState::kListen,   TcpState::kClosing};
 
 std::string Lower(std::string text) {
   for (char& c : text) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c == '_' ? '-' : c;
@@ -132,8 +132,10 @@ Filter ParseFilter(const std::vector<std::string>& arguments) {
     } else if (word == "src" || word == "dst") {
       std::string place = next();
       if (place == "=" || place == "==") place = next();
-      if (word == "src") ParsePlace(place, &filter.sport, &filter.has_src, &filter.src);
-      else ParsePlace(place, &filter.dport, &filter.has_dst, &filter.dst);
+      if (word == "src")
+        ParsePlace(place, &filter.sport, &filter.has_src, &filter.src);
+      else
+        ParsePlace(place, &filter.dport, &filter.has_dst, &filter.dst);
     } else {
       throw CommandError("filter '" + word + "' is not understood; use state, sport, dport, src, dst", 2);
     }
@@ -149,7 +151,8 @@ bool Shown(const SocketRow& row, const SsOptions& options, const Filter& filter)
     if (row.state != TcpState::kListen) return false;
   } else if (!options.all) {
     // As ss: neither listeners nor what has no socket of its own any more, or not yet.
-    if (row.state == TcpState::kListen || row.state == TcpState::kTimeWait || row.state == TcpState::kSynRecv) return false;
+    if (row.state == TcpState::kListen || row.state == TcpState::kTimeWait || row.state == TcpState::kSynRecv)
+      return false;
   }
   if (filter.sport >= 0 && row.local.port != filter.sport) return false;
   if (filter.dport >= 0 && row.peer.port != filter.dport) return false;
@@ -258,8 +261,9 @@ const char* ShardStateText(uint32_t state) {
 void PrintEngine(Host& host, bool json) {
   auto document = nlohmann::ordered_json::array();
   if (!json)
-    fmt::print("{:>5} {:<8} {:>7} {:<6} {:>11} {:>11} {:>11} {:>9} {:>11} {:>11} {:>9} {:>12}\n", "Shard", "State", "Pid",
-               "Engine", "Frames-In", "Frames-Out", "Enters", "Fr/Enter", "Ring-In", "Ring-Out", "Sleeps", "Keeper-Turns");
+    fmt::print("{:>5} {:<8} {:>7} {:<6} {:>11} {:>11} {:>11} {:>9} {:>11} {:>11} {:>9} {:>12}\n", "Shard", "State",
+               "Pid", "Engine", "Frames-In", "Frames-Out", "Enters", "Fr/Enter", "Ring-In", "Ring-Out", "Sleeps",
+               "Keeper-Turns");
   for (int i = 0; i < kMaxShards && host.shards[i].random_state != 0; ++i) {
     Shard& shard = host.shards[i];
     DriveStats s = shard.drive_stats;
@@ -274,12 +278,23 @@ void PrintEngine(Host& host, bool json) {
                  s.ring_frames_in, s.ring_frames_out, s.waits, s.keeper_turns);
       continue;
     }
-    document.push_back({{"shard", i}, {"state", ShardStateText(shard.state.load())}, {"pid", pid}, {"engine", engine},
-                        {"frames_in", s.frames_in}, {"frames_out", s.frames_out}, {"bytes_in", s.bytes_in},
-                        {"bytes_out", s.bytes_out}, {"ring_enters", s.ring_enters}, {"frames_per_enter", per_enter},
-                        {"ring_frames_in", s.ring_frames_in}, {"ring_frames_out", s.ring_frames_out},
-                        {"plain_reads", s.plain_reads}, {"plain_writes", s.plain_writes}, {"waits", s.waits},
-                        {"turns", shard.turns.load()}, {"keeper_turns", s.keeper_turns}});
+    document.push_back({{"shard", i},
+                        {"state", ShardStateText(shard.state.load())},
+                        {"pid", pid},
+                        {"engine", engine},
+                        {"frames_in", s.frames_in},
+                        {"frames_out", s.frames_out},
+                        {"bytes_in", s.bytes_in},
+                        {"bytes_out", s.bytes_out},
+                        {"ring_enters", s.ring_enters},
+                        {"frames_per_enter", per_enter},
+                        {"ring_frames_in", s.ring_frames_in},
+                        {"ring_frames_out", s.ring_frames_out},
+                        {"plain_reads", s.plain_reads},
+                        {"plain_writes", s.plain_writes},
+                        {"waits", s.waits},
+                        {"turns", shard.turns.load()},
+                        {"keeper_turns", s.keeper_turns}});
   }
   if (json) fmt::print("{}\n", document.dump(2));
 }
@@ -321,7 +336,8 @@ void AddSs(CLI::App& app) {
   ss->add_flag("-t,--tcp,-n,--numeric", o->accepted, "accepted: all sockets are TCP, all output is numeric");
   ss->add_flag("-j,--json", o->json, "as JSON");
   ss->add_flag("--engine", o->engine, "how frames were moved, by shard");
-  ss->add_flag("--check", o->check, "whether the host's structures are consistent; exit status 1 and what is wrong otherwise");
+  ss->add_flag("--check", o->check,
+               "whether the host's structures are consistent; exit status 1 and what is wrong otherwise");
   ss->add_option("filter", o->filter, "state NAME, sport = :PORT, dport = :PORT, src ADDRESS, dst ADDRESS");
   ss->callback([o] { Ss(*o); });
 }

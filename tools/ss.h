@@ -22,14 +22,14 @@ struct SocketRow {
   uint64_t send_queue = 0;
   Endpoint local;
   Endpoint peer;
-  bool v6_socket = false;        // an AF_INET6 socket: a wildcard shows as [::] or *
+  bool v6_socket = false;  // an AF_INET6 socket: a wildcard shows as [::] or *
   bool v6only = false;
   std::vector<SocketUser> users;
-  std::string timer;             // "keepalive,59sec,0"
+  std::string timer;  // "keepalive,59sec,0"
   uint32_t uid = 0;
   uint64_t inode = 0;
-  std::string information;       // -i
-  std::string memory;            // -m
+  std::string information;  // -i
+  std::string memory;       // -m
   uint16_t shard = 0;
 };
 

@@ -51,7 +51,9 @@ std::string TimeText(int64_t ms) {
   int64_t seconds = ms / 1000;
   std::string text;
   if (seconds >= 60) text += fmt::format("{}min", seconds / 60);
-  if (seconds % 60 != 0) text += fmt::format("{}{}sec", seconds % 60, seconds < 10 && ms % 1000 != 0 ? fmt::format(".{:03}", ms % 1000) : "");
+  if (seconds % 60 != 0)
+    text +=
+        fmt::format("{}{}sec", seconds % 60, seconds < 10 && ms % 1000 != 0 ? fmt::format(".{:03}", ms % 1000) : "");
   if (seconds == 0) text += fmt::format("{}ms", ms);
   return text;
 }
@@ -172,7 +174,8 @@ class Collector {
     row.timer = TimerText(c, now_);
     if (information_) row.information = InformationText(c, now_);
     if (memory_)
-      row.memory = fmt::format("skmem:(r{},rb{},t0,tb{},f0,w{},o0,bl0,d0)", c.rcv_memory, c.rcvbuf, c.sndbuf, c.send_memory);
+      row.memory =
+          fmt::format("skmem:(r{},rb{},t0,tb{},f0,w{},o0,bl0,d0)", c.rcv_memory, c.rcvbuf, c.sndbuf, c.send_memory);
   }
 
   UserMap users_;

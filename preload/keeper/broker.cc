@@ -29,9 +29,9 @@ namespace ustcp::keeper {
 
 namespace {
 
-constexpr auto kGrace = 1s;           // between the last member and the end: the next one often follows at once
+constexpr auto kGrace = 1s;  // between the last member and the end: the next one often follows at once
 constexpr size_t kMaxClients = 4096;
-constexpr int kMaxDriverStarts = 4;   // a driver that keeps dying over the same arena is not helped by another
+constexpr int kMaxDriverStarts = 4;  // a driver that keeps dying over the same arena is not helped by another
 
 volatile sig_atomic_t g_stop = 0;
 
@@ -51,7 +51,7 @@ void Refuse(const IoError& error, KeeperReply* reply) {
 }
 
 DeviceInfo DeviceOf(const BrokerOptions& options) {
-  DeviceInfo device = options.settings.host.device;   // the MAC address is the host's own
+  DeviceInfo device = options.settings.host.device;  // the MAC address is the host's own
   const TapQueue& queue = options.spare;
   device.mtu = options.settings.mtu != 0 ? options.settings.mtu : queue.mtu;
   device.checksum_offload = queue.vnet && queue.checksum_offload;
@@ -81,7 +81,7 @@ void InstallStopSignals() {
   action.sa_handler = SIG_IGN;
   for (int number : {SIGPIPE, SIGHUP, SIGUSR1, SIGUSR2, SIGALRM}) sigaction(number, &action, nullptr);
   action.sa_handler = SIG_DFL;
-  sigaction(SIGCHLD, &action, nullptr);   // a program may have had it ignored, and waitpid would find nobody
+  sigaction(SIGCHLD, &action, nullptr);  // a program may have had it ignored, and waitpid would find nobody
 }
 
 bool StopRequested() { return g_stop != 0; }
@@ -118,7 +118,7 @@ IoError Broker::StartDriver(int arena_fd) {
     return error;
   }
   if (arena_fd_ >= 0) {
-    close(fd);   // a driver started again gives back what it was given
+    close(fd);  // a driver started again gives back what it was given
   } else {
     arena_fd_ = fd;
     arena_bytes_ = message.arena_bytes;
@@ -151,7 +151,7 @@ IoError Broker::Publish() {
   std::strncpy(address.sun_path, path.c_str(), sizeof(address.sun_path) - 1);
   int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
   if (fd < 0) return Fail(ENETDOWN, "no descriptor left for the keeper's socket", "", "raise RLIMIT_NOFILE");
-  unlink(path.c_str());   // of a keeper that was killed: the lock says that none is alive
+  unlink(path.c_str());  // of a keeper that was killed: the lock says that none is alive
   if (bind(fd, reinterpret_cast<sockaddr*>(&address), sizeof(address)) != 0 || listen(fd, 512) != 0) {
     close(fd);
     return Fail(ENETDOWN, "cannot make the keeper's socket ", path.c_str(), "set USTCP_RUNTIME_DIR");
@@ -162,9 +162,7 @@ IoError Broker::Publish() {
   return {};
 }
 
-void Broker::Unpublish() {
-  unlink(options_.socket_path.c_str());
-}
+void Broker::Unpublish() { unlink(options_.socket_path.c_str()); }
 
 size_t Broker::Members() const {
   return static_cast<size_t>(std::count_if(clients_.begin(), clients_.end(), [](const Client& c) { return c.member; }));
@@ -295,10 +293,9 @@ void Broker::TellQueue(uint16_t shard, bool announce) {
 void Broker::FillStatus(KeeperReply* reply) const {
   size_t queues = static_cast<size_t>(
       std::count_if(queues_.begin(), queues_.end(), [](const TapQueue& q) { return q.fd >= 0; }) + (only_.fd >= 0));
-  TextBuilder(reply->message) << "broker " << static_cast<int>(getpid()) << ", driver "
-                              << static_cast<int>(driver_pid_) << ", " << static_cast<int64_t>(Members())
-                              << " connections, " << static_cast<int64_t>(queues) << " queues, "
-                              << (idle_ ? "idle" : "in use");
+  TextBuilder(reply->message) << "broker " << static_cast<int>(getpid()) << ", driver " << static_cast<int>(driver_pid_)
+                              << ", " << static_cast<int64_t>(Members()) << " connections, "
+                              << static_cast<int64_t>(queues) << " queues, " << (idle_ ? "idle" : "in use");
 }
 
 void Broker::Answer(Client& client, const KeeperRequest& request, int fd, KeeperReply* reply, int* reply_fd) {
@@ -308,7 +305,8 @@ void Broker::Answer(Client& client, const KeeperRequest& request, int fd, Keeper
   reply->arena_bytes = arena_bytes_;
   if (request.magic != kKeeperMagic || request.version != kKeeperVersion) {
     return Refuse(Fail(ENETDOWN, "program and keeper are of different versions", "",
-                       "restart the host's programs, or use another USTCP_HOST"), reply);
+                       "restart the host's programs, or use another USTCP_HOST"),
+                  reply);
   }
   bool introduces = request.kind == KeeperRequestKind::kAttach || request.kind == KeeperRequestKind::kObserve;
   if (introduces) {
@@ -316,7 +314,8 @@ void Broker::Answer(Client& client, const KeeperRequest& request, int fd, Keeper
     if (IoError error = CheckMember(client, observe, fd)) return Refuse(error, reply);
     if (request.layout_hash != LayoutHash()) {
       return Refuse(Fail(ENETDOWN, "program and keeper are of different versions", "",
-                         "restart the host's programs, or use another USTCP_HOST"), reply);
+                         "restart the host's programs, or use another USTCP_HOST"),
+                    reply);
     }
     client.member |= !observe;
     *reply_fd = arena_fd_;
@@ -333,7 +332,8 @@ void Broker::Answer(Client& client, const KeeperRequest& request, int fd, Keeper
     case KeeperRequestKind::kQueue:
     case KeeperRequestKind::kReopenQueue: {
       const TapQueue* queue = nullptr;
-      if (IoError error = GiveQueue(request.shard, request.kind == KeeperRequestKind::kReopenQueue, &queue, &reply->share))
+      if (IoError error =
+              GiveQueue(request.shard, request.kind == KeeperRequestKind::kReopenQueue, &queue, &reply->share))
         return Refuse(error, reply);
       reply->queue = DescribeQueue(*queue);
       *reply_fd = queue->fd;
@@ -404,7 +404,8 @@ void Broker::Hear(const InternalMessage& message) {
     case InternalKind::kNeedQueue: {
       const TapQueue* queue = nullptr;
       QueueShare share;
-      if (IoError error = GiveQueue(message.shard, false, &queue, &share)) Log("shard %d: %s", message.shard, error.message);
+      if (IoError error = GiveQueue(message.shard, false, &queue, &share))
+        Log("shard %d: %s", message.shard, error.message);
       break;
     }
     case InternalKind::kIdle: idle_ = true; break;

@@ -23,12 +23,12 @@ struct BrokerOptions {
   std::string socket_path;
   std::string arena_record_path;
   int host_lock_fd = -1;
-  std::vector<int> name_fds;   // hold the names of the interface and the addresses; readable when others ask whose
-  int ready_fd = -1;      // told when the socket is there; -1: nobody waits
-  int adopt_fd = -1;      // an arena to go on with
-  TapQueue spare;         // opened while starting; the first request gets it
+  std::vector<int> name_fds;  // hold the names of the interface and the addresses; readable when others ask whose
+  int ready_fd = -1;          // told when the socket is there; -1: nobody waits
+  int adopt_fd = -1;          // an arena to go on with
+  TapQueue spare;             // opened while starting; the first request gets it
   bool tap_handed_in = false;
-  bool stay = false;      // started by hand or as a service: serves until told to end
+  bool stay = false;  // started by hand or as a service: serves until told to end
 };
 
 class Broker {
@@ -42,7 +42,7 @@ class Broker {
     int fd = -1;
     pid_t pid = 0;
     uint32_t uid = 0;
-    bool member = false;   // has attached (tools that observe have not)
+    bool member = false;  // has attached (tools that observe have not)
   };
 
   static uint32_t geteuid_at_start();
@@ -77,9 +77,9 @@ class Broker {
   uint64_t arena_inode_ = 0;
   bool idle_ = true;
   std::vector<Client> clients_;
-  TapQueue only_;                               // of an interface with one queue; the shards' are unused then
+  TapQueue only_;  // of an interface with one queue; the shards' are unused then
   std::array<TapQueue, kMaxShards> queues_{};
-  std::array<int32_t, kMaxShards> told_{};      // times the driver was told of a shard's queue
+  std::array<int32_t, kMaxShards> told_{};  // times the driver was told of a shard's queue
 };
 
 // Asks the broker to end: SIGTERM and SIGINT.

@@ -27,7 +27,7 @@ uint32_t CountReferences(Host& host, uint64_t bits) {
                           [bits](const std::atomic<uint64_t>& entry) { return entry.load() == bits; }));
   }
   if (FdEntry::KindOf(bits) == FdEntry::kSocket && static_cast<Socket*>(FdEntry::ObjectOf(bits))->parent != nullptr)
-    ++count;   // waits to be accepted
+    ++count;  // waits to be accepted
   return count;
 }
 
@@ -197,8 +197,7 @@ bool Burial::SweepShard(Host& host, Shard& shard, Wakes& wakes, Instant now) {
   });
   HaveItSent(lock.ctx);
   shard.listeners.ForEachLive([&](Listener& listener) {
-    if (had_home)
-      listener.acceptors[home / 64].fetch_and(~(uint64_t{1} << (home % 64)));
+    if (had_home) listener.acceptors[home / 64].fetch_and(~(uint64_t{1} << (home % 64)));
     // It may have been the one that was told of a connection, or have died accepting it.
     { ListenerLock guard(listener); }
     if (listener.accept_count.load() != 0 && listener.socket != nullptr)

@@ -33,14 +33,46 @@ int InstallFilter() { return 0; }
 #else
 // What a driver needs: frames, waiting, its clock, its memory, looking at /proc, and ending.
 constexpr int kAllowed[] = {
-    SYS_read,          SYS_write,        SYS_readv,         SYS_writev,         SYS_close,
-    SYS_ppoll,         SYS_poll,         SYS_futex,         SYS_epoll_wait,     SYS_epoll_pwait,
-    SYS_epoll_ctl,     SYS_recvmsg,      SYS_sendmsg,       SYS_pidfd_open,     SYS_clock_gettime,
-    SYS_clock_nanosleep, SYS_nanosleep,  SYS_brk,           SYS_mmap,           SYS_munmap,
-    SYS_madvise,       SYS_mremap,       SYS_fcntl,         SYS_fstat,          SYS_newfstatat,
-    SYS_getpid,        SYS_gettid,       SYS_getrandom,     SYS_sched_yield,    SYS_restart_syscall,
-    SYS_rt_sigreturn,  SYS_rt_sigprocmask, SYS_rt_sigaction, SYS_tgkill,        SYS_exit,
-    SYS_exit_group,    SYS_set_robust_list, SYS_rseq,       SYS_prctl,          SYS_getdents64,
+    SYS_read,
+    SYS_write,
+    SYS_readv,
+    SYS_writev,
+    SYS_close,
+    SYS_ppoll,
+    SYS_poll,
+    SYS_futex,
+    SYS_epoll_wait,
+    SYS_epoll_pwait,
+    SYS_epoll_ctl,
+    SYS_recvmsg,
+    SYS_sendmsg,
+    SYS_pidfd_open,
+    SYS_clock_gettime,
+    SYS_clock_nanosleep,
+    SYS_nanosleep,
+    SYS_brk,
+    SYS_mmap,
+    SYS_munmap,
+    SYS_madvise,
+    SYS_mremap,
+    SYS_fcntl,
+    SYS_fstat,
+    SYS_newfstatat,
+    SYS_getpid,
+    SYS_gettid,
+    SYS_getrandom,
+    SYS_sched_yield,
+    SYS_restart_syscall,
+    SYS_rt_sigreturn,
+    SYS_rt_sigprocmask,
+    SYS_rt_sigaction,
+    SYS_tgkill,
+    SYS_exit,
+    SYS_exit_group,
+    SYS_set_robust_list,
+    SYS_rseq,
+    SYS_prctl,
+    SYS_getdents64,
 };
 
 int InstallFilter() {
@@ -55,7 +87,8 @@ int InstallFilter() {
   add(BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)));
   add(BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_openat, 0, 4));
   add(BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, args[2])));
-  add(BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, 03 | 0100 | 01000 | 02000, 0, 1));   // write modes, O_CREAT, O_TRUNC, O_APPEND
+  add(BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, 03 | 0100 | 01000 | 02000, 0,
+               1));  // write modes, O_CREAT, O_TRUNC, O_APPEND
   add(BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM));
   add(BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW));
   // Of ioctl, what detaches a queue.
@@ -80,7 +113,7 @@ int InstallFilter() {
 
 int ConfineBroker() {
   if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) return errno;
-  if (geteuid() != 0) return 0;   // has no capabilities to give up
+  if (geteuid() != 0) return 0;  // has no capabilities to give up
   return SetCapabilities(uint64_t{1} << CAP_NET_ADMIN | uint64_t{1} << CAP_SETUID | uint64_t{1} << CAP_SETGID);
 }
 

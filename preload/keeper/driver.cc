@@ -29,10 +29,10 @@ namespace ustcp::keeper {
 
 namespace {
 
-constexpr auto kStayAwake = 50ms;           // after nudges in quick succession:
+constexpr auto kStayAwake = 50ms;  // after nudges in quick succession:
 constexpr auto kQuickSuccession = 20ms;
-constexpr auto kForkPatience = 5s;          // between a fork's preparation and the child's first instruction
-constexpr int kNudge = -1;                  // epoll data that is no process slot
+constexpr auto kForkPatience = 5s;  // between a fork's preparation and the child's first instruction
+constexpr int kNudge = -1;          // epoll data that is no process slot
 constexpr int kBroker = -2;
 
 int OpenPidfd(pid_t pid) { return static_cast<int>(syscall(SYS_pidfd_open, pid, 0)); }
@@ -344,8 +344,10 @@ void Driver::Run() {
     if (announce_ >= 0) Announce();
     Plan plan;
     for (int i = 0; i < kMaxShards && host_.shards[i].random_state != 0; ++i)
-      if (host_.shards[i].state.load() != Shard::kFree) LookAtShard(host_.shards[i], now, &plan);
-      else LetGoOfQueue(host_.shards[i]);   // asked for while it was orphaned, and come too late
+      if (host_.shards[i].state.load() != Shard::kFree)
+        LookAtShard(host_.shards[i], now, &plan);
+      else
+        LetGoOfQueue(host_.shards[i]);  // asked for while it was orphaned, and come too late
     ReportIdle();
     if (Replaced()) {
       Log("another keeper has the arena");
@@ -410,7 +412,8 @@ int RunDriver(const Settings& settings, const DeviceInfo& device, int socket, in
   uint32_t gid = 0;
   DriverUser(settings.host.interface, &uid, &gid);
   if (!driver.Open()) return Refuse(socket, Fail("no descriptors for the keeper", "raise RLIMIT_NOFILE"));
-  if (int code = ConfineDriver(uid, gid)) return Refuse(socket, Fail("the keeper cannot give up rights", ErrnoText(code)));
+  if (int code = ConfineDriver(uid, gid))
+    return Refuse(socket, Fail("the keeper cannot give up rights", ErrnoText(code)));
 
   InternalMessage message;
   message.kind = InternalKind::kReady;

@@ -39,28 +39,28 @@ class Driver {
   void Run();
 
  private:
-  static constexpr Duration kStuckLook = 250ms;   // at led shards with connections
-  static constexpr Duration kBusyRetry = 1ms;     // a lock is held: again after this
+  static constexpr Duration kStuckLook = 250ms;  // at led shards with connections
+  static constexpr Duration kBusyRetry = 1ms;    // a lock is held: again after this
   static constexpr uint32_t kFramesPerTurn = 256;
 
   struct ShardWatch {
     QueueRef queue;
-    int32_t told = 0;             // as the broker counted when it sent the queue
-    uint64_t turns = 0;           // as of the last look
+    int32_t told = 0;    // as the broker counted when it sent the queue
+    uint64_t turns = 0;  // as of the last look
     int quiet_ticks = 0;
     // Of a led shard:
     Instant next_look = Instant{};
-    uint64_t look_turns = 0;      // as of the last such look
-    bool overdue = false;         // there was something to do then
-    bool stuck = false;           // its leader does not turn: we do
+    uint64_t look_turns = 0;  // as of the last such look
+    bool overdue = false;     // there was something to do then
+    bool stuck = false;       // its leader does not turn: we do
     bool asked_queue = false;
-    bool letting_go = false;      // the broker was asked to close its copy of the queue
+    bool letting_go = false;  // the broker was asked to close its copy of the queue
   };
   // What a look at all shards decided.
   struct Plan {
-    Instant next = kNever;        // when to look again
-    bool ticking = false;         // some shard needs looking at every tick
-    std::vector<pollfd> queues;   // to sleep on in their programs' place
+    Instant next = kNever;       // when to look again
+    bool ticking = false;        // some shard needs looking at every tick
+    std::vector<pollfd> queues;  // to sleep on in their programs' place
   };
 
   void HearBroker();
@@ -96,18 +96,18 @@ class Driver {
   bool adopted_;
   bool broker_gone_ = false;
   bool reported_idle_ = false;
-  bool look_ = true;              // at the process table
-  uint32_t seen_word_ = 0;        // keeper_word as of the last look
+  bool look_ = true;        // at the process table
+  uint32_t seen_word_ = 0;  // keeper_word as of the last look
   Instant started_;
-  Instant awake_until_;           // no deep sleep before: members who often leave their lead need not wake us each time
+  Instant awake_until_;  // no deep sleep before: members who often leave their lead need not wake us each time
   int epoll_fd_ = -1;
-  int nudge_fd_ = -1;             // written when keeper_word changes while we sleep
+  int nudge_fd_ = -1;  // written when keeper_word changes while we sleep
   Engine* engine_ = nullptr;
-  EngineStats counted_;           // of engine_, what the shards were told of
+  EngineStats counted_;  // of engine_, what the shards were told of
   std::unique_ptr<TxBatch> batch_;
   std::array<ShardWatch, kMaxShards> shards_{};
-  QueueRef only_queue_;           // of an interface with one queue; shards_[].queue are unused then
-  int announce_ = -1;             // shard whose queue is to tell the link where the host is
+  QueueRef only_queue_;  // of an interface with one queue; shards_[].queue are unused then
+  int announce_ = -1;    // shard whose queue is to tell the link where the host is
   bool announced_;
   Instant last_nudge_ = Instant{};
   std::array<int, kMaxProcesses> pidfds_;

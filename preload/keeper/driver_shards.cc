@@ -13,14 +13,12 @@ namespace ustcp::keeper {
 
 namespace {
 
-constexpr int kQuietTicks = 5;              // without its program: then we sleep on the queue in its place
-constexpr Duration kStuckLookIdle = 1000ms;     // at those that only listen
-constexpr auto kConfirmLook = 10ms;         // between the look that finds something overdue and the one that believes it
-constexpr auto kQueuePatience = 300ms;      // members offer the queues of an adopted arena
+constexpr int kQuietTicks = 5;               // without its program: then we sleep on the queue in its place
+constexpr Duration kStuckLookIdle = 1000ms;  // at those that only listen
+constexpr auto kConfirmLook = 10ms;     // between the look that finds something overdue and the one that believes it
+constexpr auto kQueuePatience = 300ms;  // members offer the queues of an adopted arena
 
-bool HasConnections(const Shard& shard) {
-  return shard.connections.live() != 0 || shard.half_opens.live() != 0;
-}
+bool HasConnections(const Shard& shard) { return shard.connections.live() != 0 || shard.half_opens.live() != 0; }
 
 bool Empty(const Shard& shard) {
   return !HasConnections(shard) && shard.time_waits.live() == 0 && shard.sockets.live() == 0 &&
@@ -53,7 +51,8 @@ bool Driver::QueueOfAnother(const Shard& shard) const {
   for (const Shard& other : host_.shards) {
     if (other.random_state == 0) break;
     const ShardWatch& watch = shards_[other.index];
-    if (&other != &shard && watch.queue.fd >= 0 && !watch.letting_go && other.state.load() == Shard::kInUse) return true;
+    if (&other != &shard && watch.queue.fd >= 0 && !watch.letting_go && other.state.load() == Shard::kInUse)
+      return true;
   }
   return false;
 }
@@ -97,7 +96,7 @@ void Driver::CloseQueue(Shard& shard) {
   close(queue.fd);
   watch.queue = QueueRef{-1, true, queue.generation};
   watch.letting_go = false;
-  watch.asked_queue = true;   // it does without
+  watch.asked_queue = true;  // it does without
   lock.Unlock();
   lock.ctx.wakes.Flush([this](Waiter& waiter) { wakes_.Wake(waiter); });
   FlushTouched(lock.ctx);
@@ -193,7 +192,8 @@ void Driver::LookAtShard(Shard& shard, Instant now, Plan* plan) {
   Instant deadline = InstantFromNanos(shard.next_deadline_ns.load(std::memory_order_relaxed));
   bool due = deadline <= now || !shard.mailbox.empty() || shard.closing.load(std::memory_order_relaxed) != nullptr ||
              HasOutput(shard) || (queue.fd >= 0 && Readable(queue.fd));
-  if (due && now - InstantFromNanos(shard.last_turn_ns.load(std::memory_order_relaxed)) >= (quiet ? Duration{0} : tick)) {
+  if (due &&
+      now - InstantFromNanos(shard.last_turn_ns.load(std::memory_order_relaxed)) >= (quiet ? Duration{0} : tick)) {
     if (!Drive(shard)) {
       plan->next = std::min(plan->next, now + kBusyRetry);
     } else {

@@ -37,12 +37,18 @@ constexpr char kUsage[] =
 
 bool Parse(int argc, char** argv, Arguments* out) {
   for (int i = 1; i < argc; ++i) {
-    if (std::strcmp(argv[i], "--ready") == 0) out->ready = true;
-    else if (std::strcmp(argv[i], "--adopt") == 0) out->adopt = true;
-    else if (std::strcmp(argv[i], "--tap") == 0) out->tap = true;
-    else if (std::strcmp(argv[i], "--foreground") == 0) out->foreground = true;
-    else if (std::strcmp(argv[i], "--help") == 0) out->help = true;
-    else return false;
+    if (std::strcmp(argv[i], "--ready") == 0)
+      out->ready = true;
+    else if (std::strcmp(argv[i], "--adopt") == 0)
+      out->adopt = true;
+    else if (std::strcmp(argv[i], "--tap") == 0)
+      out->tap = true;
+    else if (std::strcmp(argv[i], "--foreground") == 0)
+      out->foreground = true;
+    else if (std::strcmp(argv[i], "--help") == 0)
+      out->help = true;
+    else
+      return false;
   }
   return true;
 }

@@ -16,7 +16,7 @@ namespace {
 pthread_mutex_t g_lock = PTHREAD_MUTEX_INITIALIZER;
 std::atomic<bool> g_capturing{false};
 alignas(Capture) std::byte g_storage[sizeof(Capture)];
-Capture* g_capture = nullptr;   // in g_storage: never destroyed, its file is flushed instead
+Capture* g_capture = nullptr;  // in g_storage: never destroyed, its file is flushed instead
 
 class CaptureLock {
  public:

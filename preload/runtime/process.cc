@@ -20,11 +20,11 @@ extern char** environ;
 namespace ustcp::runtime {
 namespace {
 
-constexpr Duration kKeeperRetry = 500ms;   // without a keeper: looks for one this often ...
-constexpr Duration kKeeperStarts = 5s;     // ... and tries to start one this often
+constexpr Duration kKeeperRetry = 500ms;  // without a keeper: looks for one this often ...
+constexpr Duration kKeeperStarts = 5s;    // ... and tries to start one this often
 
 struct ProcessState {
-  pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;   // attach, queue, leaders
+  pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;  // attach, queue, leaders
   Settings settings;
   Member member;
   std::atomic<Host*> host{nullptr};
@@ -35,7 +35,7 @@ struct ProcessState {
   std::atomic<bool> queue_asked{false};
   std::atomic<int> read_only_arena{-1};
   std::atomic<int64_t> keeper_retry{INT64_MAX};
-  Instant keeper_start = Instant{};   // not to try before
+  Instant keeper_start = Instant{};  // not to try before
   int attach_error = 0;
   Instant attach_failed = Instant{};
   // Threads that sleep without leading, oldest first.
@@ -53,7 +53,7 @@ class ProcessLock {
   ~ProcessLock() { pthread_mutex_unlock(&g_process.lock); }
 
  private:
-  signals::Section handlers_wait_;   // from before the lock is taken until after it is dropped
+  signals::Section handlers_wait_;  // from before the lock is taken until after it is dropped
 };
 
 IoError TryAttach() {
@@ -121,8 +121,8 @@ QueueRef HomeQueue() noexcept {
     uint16_t shard = HomeShard().index;
     ProcessLock guard;
     if (!g_process.queue_asked.load(std::memory_order_acquire)) {
-      IoError e = RequestQueue(g_process.settings, environ, &g_process.member, shard, &g_process.queue,
-                               &g_process.queue_share);
+      IoError e =
+          RequestQueue(g_process.settings, environ, &g_process.member, shard, &g_process.queue, &g_process.queue_share);
       if (e) {
         ReportLine("ustcp: %s", e.message);
         g_process.queue.fd = -1;
@@ -214,7 +214,8 @@ void LeaveLead(ThreadState& t) noexcept {
 
 void JoinFollowers(ThreadState& t) noexcept {
   ProcessLock guard;
-  if (g_process.follower_count < ProcessState::kMaxFollowers) g_process.followers[g_process.follower_count++] = t.waiter;
+  if (g_process.follower_count < ProcessState::kMaxFollowers)
+    g_process.followers[g_process.follower_count++] = t.waiter;
 }
 
 void LeaveFollowers(ThreadState& t) noexcept {

@@ -5,11 +5,11 @@
 // this layer; signals.h defers handlers while InsideStack() is true.
 #pragma once
 
-#include <csignal>
 #include <poll.h>
-#include <span>
 #include <sys/epoll.h>
 #include <sys/types.h>
+#include <csignal>
+#include <span>
 
 #include "io/member.h"
 #include "stack/host/host.h"
@@ -56,7 +56,7 @@ class Locked {
  private:
   bool MayWait(const struct ThreadState& t, const Context& ctx) const noexcept;
 
-  int depth_;   // entered before the lock is taken
+  int depth_;  // entered before the lock is taken
   bool at_once_ = false;
   bool leave_ = false;
   ShardLock lock_;

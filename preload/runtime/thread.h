@@ -9,15 +9,15 @@ namespace ustcp::runtime {
 
 struct ThreadState {
   Engine* engine = nullptr;
-  bool engine_waits = false;       // made for waiting (a ring where possible), not only for sending
-  bool wait_follows = false;       // working through what one wait gave
-  bool handing_out = false;        // the same, and it was several events: sends may be collected
-  uint8_t turns_without_kernel = 0;   // epoll_wait calls since the kernel's set was last asked
-  uint16_t lock_depth = 0;         // arena locks held
+  bool engine_waits = false;         // made for waiting (a ring where possible), not only for sending
+  bool wait_follows = false;         // working through what one wait gave
+  bool handing_out = false;          // the same, and it was several events: sends may be collected
+  uint8_t turns_without_kernel = 0;  // epoll_wait calls since the kernel's set was last asked
+  uint16_t lock_depth = 0;           // arena locks held
   Waiter* waiter = nullptr;
-  WaitEntry* entry = nullptr;      // for the calls that wait for one socket
+  WaitEntry* entry = nullptr;  // for the calls that wait for one socket
   TxBatch* batch = nullptr;
-  EngineStats counted;             // of the engine's, what the home shard's statistics have already
+  EngineStats counted;  // of the engine's, what the home shard's statistics have already
 };
 
 // The calling thread's; never null.

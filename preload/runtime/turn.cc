@@ -126,7 +126,8 @@ void TakeInHeldFrames(ThreadState& t) noexcept {
   while (const uint32_t held = t.engine->HeldFrames(queue)) {
     ShardLock lock(*AttachedHost(), HomeShard(), MonotonicNow());
     Context& ctx = lock.ctx;
-    t.engine->Receive(queue, ctx.shard.bufs, [&ctx](RxFrame& frame) { TakeIn(ctx, frame); }, held);
+    t.engine->Receive(
+        queue, ctx.shard.bufs, [&ctx](RxFrame& frame) { TakeIn(ctx, frame); }, held);
     Flush(t, ctx);
     Release(lock);
     AfterUnlock(t, ctx);

@@ -61,7 +61,7 @@ class SleepWord {
 constexpr Duration kShortSleep = 4ms;
 
 Instant LeaderSleepsUntil(Shard& shard) {
-  shard.leader_until_ns.store(NanosOf(kNever));   // from here on nearer deadlines wake us: see PublishDeadline
+  shard.leader_until_ns.store(NanosOf(kNever));  // from here on nearer deadlines wake us: see PublishDeadline
   Instant until = InstantFromNanos(shard.next_deadline_ns.load());
   const int64_t others = shard.others_at_ns.load(std::memory_order_relaxed);
   if (others == 0) return until;
@@ -138,8 +138,10 @@ bool NothingToDo(const ThreadState& t) {
 
 // Before a sleep, which ends at once when a timer is due.
 void DriveBeforeSleep(ThreadState& t, Seat& seat) {
-  if (NothingToDo(t) && seat.Take()) HandOut(t, 0);
-  else DriveOrFlush(t, seat);
+  if (NothingToDo(t) && seat.Take())
+    HandOut(t, 0);
+  else
+    DriveOrFlush(t, seat);
 }
 
 void FlushHome() {
@@ -190,8 +192,10 @@ int WaitSocket(Socket& socket, uint32_t events, Instant deadline) noexcept {
   if (listening && socket.listener != nullptr) NoteAcceptor(host, *socket.listener, AttachedMember()->process);
   auto ready = [&] { return (socket.ready.load() & (events | kAlways)) != 0; };
   Seat seat(t);
-  if (deadline != InstantFromNanos(0)) DriveBeforeSleep(t, seat);
-  else DriveOrFlush(t, seat);
+  if (deadline != InstantFromNanos(0))
+    DriveBeforeSleep(t, seat);
+  else
+    DriveOrFlush(t, seat);
   if (ready()) return 0;
   Watching watching(host, socket, *t.entry, events | kAlways, listening);
   WaitPoll keeper_only[1];
@@ -299,9 +303,8 @@ int WaitMany(std::span<const PollMember> members, std::span<pollfd> kernel, Inst
   int kernel_ready = LookAtKernel(kernel);
   if (kernel_ready < 0) return errno;
   auto finish = [&] {
-    HandOut(t, std::count_if(members.begin(), members.end(), [](const PollMember& m) {
-              return (m.socket->ready.load() & (m.events | kAlways)) != 0;
-            }));
+    HandOut(t, std::count_if(members.begin(), members.end(),
+                             [](const PollMember& m) { return (m.socket->ready.load() & (m.events | kAlways)) != 0; }));
     return 0;
   };
   if (sockets_ready || kernel_ready > 0) return finish();
@@ -332,7 +335,8 @@ int WaitEpoll(EpollSet& set, int real_epfd, bool has_kernel_members, epoll_event
   auto ready = [&set] { return set.ready_count.load() != 0; };
   // The kernel's set is asked (a system call) when the sleep found it ready, when the program only polls, and now and then
   // while our own members keep the program busy, then first, so that they cannot starve the others.
-  bool ask_kernel = has_kernel_members && (MonotonicNow() >= deadline || ++t.turns_without_kernel >= kTurnsWithoutKernel);
+  bool ask_kernel =
+      has_kernel_members && (MonotonicNow() >= deadline || ++t.turns_without_kernel >= kTurnsWithoutKernel);
   bool kernel_first = ask_kernel;
   auto collect = [&]() -> int {
     int count = 0;
@@ -353,7 +357,7 @@ int WaitEpoll(EpollSet& set, int real_epfd, bool has_kernel_members, epoll_event
   Seat seat(t);
   bool interrupted = false, timed_out = false;
   for (;;) {
-    EpollSleep(set, *t.waiter);   // a turn of ours may make members ready: an exclusive event is then ours to take
+    EpollSleep(set, *t.waiter);  // a turn of ours may make members ready: an exclusive event is then ours to take
     DriveOrFlush(t, seat);
     int count = collect();
     if (count > 0 || interrupted || timed_out || MonotonicNow() >= deadline) {

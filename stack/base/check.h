@@ -19,8 +19,7 @@ void ReportBug(const char* file, int line, const char* what) noexcept;
 
 }  // namespace ustcp
 
-#define USTCP_CHECK(cond) \
-  (__builtin_expect(!!(cond), 1) ? (void)0 : ::ustcp::CheckFailed(__FILE__, __LINE__, #cond))
+#define USTCP_CHECK(cond) (__builtin_expect(!!(cond), 1) ? (void)0 : ::ustcp::CheckFailed(__FILE__, __LINE__, #cond))
 
 #define USTCP_BUG(what) ::ustcp::ReportBug(__FILE__, __LINE__, what)
 

@@ -7,10 +7,11 @@
 
 #if defined(USTCP_ASSERTIONS)
 namespace ustcp {
-extern void (*g_fault_hook)() noexcept;   // null: none
+extern void (*g_fault_hook)() noexcept;  // null: none
 inline void FaultPoint() noexcept {
   std::atomic_signal_fence(std::memory_order_seq_cst);
-  if (g_fault_hook != nullptr) [[unlikely]] g_fault_hook();
+  if (g_fault_hook != nullptr) [[unlikely]]
+    g_fault_hook();
 }
 }  // namespace ustcp
 #define USTCP_FAULT_POINT() ::ustcp::FaultPoint()

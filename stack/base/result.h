@@ -21,8 +21,8 @@ class [[nodiscard]] Result {
   static_assert(std::is_trivially_copyable_v<T>);
 
  public:
-  constexpr Result(T value) : value_(value), error_{} {}                      // NOLINT: implicit by design
-  constexpr Result(Error error) : value_{}, error_(error) {}                  // NOLINT: implicit by design
+  constexpr Result(T value) : value_(value), error_{} {}      // NOLINT: implicit by design
+  constexpr Result(Error error) : value_{}, error_(error) {}  // NOLINT: implicit by design
   constexpr bool ok() const { return error_.code == 0; }
   constexpr explicit operator bool() const { return ok(); }
   constexpr Error error() const { return error_; }

@@ -17,10 +17,10 @@ struct Sysctls {
 };
 
 struct SysctlInfo {
-  const char* group;   // "net_ipv4": the path is net/ipv4/NAME
+  const char* group;  // "net_ipv4": the path is net/ipv4/NAME
   const char* name;
-  size_t offset;       // into Sysctls
-  int count;           // 1, 2 or 3 values
+  size_t offset;  // into Sysctls
+  int count;      // 1, 2 or 3 values
   int32_t min, max;
   const char* doc;
 };

@@ -11,7 +11,7 @@ namespace ustcp {
 template <typename Visit>
 void ForEachBuf(Host& host, Visit&& visit) {
   for (auto& shard : host.shards) {
-    if (shard.random_state == 0) continue;   // never laid out
+    if (shard.random_state == 0) continue;  // never laid out
     for (SpanHeader* span = shard.bufs.spans(); span != nullptr; span = span->next)
       for (uint32_t i = 0; i < span->slot_count; ++i)
         visit(*reinterpret_cast<Buf*>(reinterpret_cast<uintptr_t>(span) + kSpanHeaderBytes +

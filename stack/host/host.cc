@@ -1,8 +1,8 @@
 #include "stack/host/host.h"
 
+#include <sodium/crypto_generichash.h>
 #include <cstddef>
 #include <cstring>
-#include <sodium/crypto_generichash.h>
 
 #include "stack/base/check.h"
 #include "stack/stack.h"
@@ -53,13 +53,34 @@ void InitShard(Host& host, Shard& shard, uint16_t index, Instant now) {
 #pragma GCC diagnostic ignored "-Winvalid-offsetof"
 uint64_t LayoutHash() noexcept {
   uint64_t h = kArenaMagic;
-  for (uint64_t v : {sizeof(Host), sizeof(Shard), sizeof(Connection), sizeof(HalfOpen), sizeof(TimeWait),
-                     sizeof(Socket), sizeof(Listener), sizeof(EpollSet), sizeof(EpollItem), sizeof(Waiter),
-                     sizeof(TxSegment), sizeof(Buf), sizeof(BufPool), sizeof(FdPage), sizeof(ProcessSlot), sizeof(HostConfig),
-                     sizeof(Sysctls), sizeof(Counters), sizeof(Neighbor), offsetof(Host, shards),
-                     offsetof(Host, processes), offsetof(Host, tuples), offsetof(Shard, counters),
-                     offsetof(Shard, timers), offsetof(Connection, path), offsetof(Socket, options),
-                     kSpanBytes, static_cast<size_t>(kMaxShards)})
+  for (uint64_t v : {sizeof(Host),
+                     sizeof(Shard),
+                     sizeof(Connection),
+                     sizeof(HalfOpen),
+                     sizeof(TimeWait),
+                     sizeof(Socket),
+                     sizeof(Listener),
+                     sizeof(EpollSet),
+                     sizeof(EpollItem),
+                     sizeof(Waiter),
+                     sizeof(TxSegment),
+                     sizeof(Buf),
+                     sizeof(BufPool),
+                     sizeof(FdPage),
+                     sizeof(ProcessSlot),
+                     sizeof(HostConfig),
+                     sizeof(Sysctls),
+                     sizeof(Counters),
+                     sizeof(Neighbor),
+                     offsetof(Host, shards),
+                     offsetof(Host, processes),
+                     offsetof(Host, tuples),
+                     offsetof(Shard, counters),
+                     offsetof(Shard, timers),
+                     offsetof(Connection, path),
+                     offsetof(Socket, options),
+                     kSpanBytes,
+                     static_cast<size_t>(kMaxShards)})
     h = Mix(h, v);
   // Counter and sysctl names: a table that was reordered without changing its size must not pass either.
   for (const auto& c : kCounterTable)

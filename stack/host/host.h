@@ -17,11 +17,11 @@
 
 namespace ustcp {
 
-inline constexpr uint64_t kArenaMagic = 0x7573'7463'7030'3031;   // "ustcp001"
+inline constexpr uint64_t kArenaMagic = 0x7573'7463'7030'3031;  // "ustcp001"
 inline constexpr uint32_t kWatchStripes = 256;
 
 struct Secrets {
-  std::array<uint8_t, 16> isn;         // SipHash keys
+  std::array<uint8_t, 16> isn;  // SipHash keys
   std::array<uint8_t, 16> timestamp;
   std::array<uint8_t, 16> port;
   std::array<uint8_t, 16> cookie[2];
@@ -29,8 +29,8 @@ struct Secrets {
 };
 
 struct Host {
-  uint64_t magic;                      // stored last on creation
-  uint64_t layout_hash;                // of the structures' sizes and offsets: members must agree
+  uint64_t magic;        // stored last on creation
+  uint64_t layout_hash;  // of the structures' sizes and offsets: members must agree
   uint64_t arena_bytes;
   HostConfig config;
   Sysctls sysctls;
@@ -39,7 +39,7 @@ struct Host {
 
   SpanAllocator spans;
   BufExchange spare_bufs;
-  RobustMutex host_lock;               // process table, shard table: attach, fork, exit
+  RobustMutex host_lock;  // process table, shard table: attach, fork, exit
   std::atomic<uint64_t> next_inode;
   std::atomic<int32_t> orphan_count;
   std::atomic<int32_t> time_wait_count;
@@ -50,11 +50,11 @@ struct Host {
   // With one queue for the whole interface every process may write to it and one shard reads it: its index plus one. The
   // keeper passes it on when that shard's process is gone.
   std::atomic<uint32_t> queue_reader;
-  std::atomic<uint32_t> keeper_word;   // bumped to wake the keeper
-  std::atomic<uint32_t> keeper_asleep; // 1: it sleeps until told; whoever leaves a shard without a driver must wake it
+  std::atomic<uint32_t> keeper_word;    // bumped to wake the keeper
+  std::atomic<uint32_t> keeper_asleep;  // 1: it sleeps until told; whoever leaves a shard without a driver must wake it
   std::atomic<int32_t> keeper_pid;
 
-  SlotPool<FdPage> fd_pages;           // under host_lock
+  SlotPool<FdPage> fd_pages;  // under host_lock
   RobustMutex watch_stripes[kWatchStripes];
   NeighborTable neighbors;
   PortTable ports;

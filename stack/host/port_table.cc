@@ -65,8 +65,10 @@ void PortTable::Link(BindNode& node, uint16_t port) noexcept {
   node.prev = before;
   node.next = after;
   USTCP_FAULT_POINT();
-  if (before != nullptr) before->next = &node;
-  else ports_[port] = &node;
+  if (before != nullptr)
+    before->next = &node;
+  else
+    ports_[port] = &node;
   USTCP_FAULT_POINT();
   if (after != nullptr) after->prev = &node;
   USTCP_FAULT_POINT();
@@ -76,8 +78,10 @@ void PortTable::Link(BindNode& node, uint16_t port) noexcept {
 void PortTable::Unlink(BindNode& node) noexcept {
   unlinking_ = &node;
   USTCP_FAULT_POINT();
-  if (node.prev != nullptr) node.prev->next = node.next;
-  else ports_[node.port] = node.next;
+  if (node.prev != nullptr)
+    node.prev->next = node.next;
+  else
+    ports_[node.port] = node.next;
   USTCP_FAULT_POINT();
   if (node.next != nullptr) node.next->prev = node.prev;
   USTCP_FAULT_POINT();
@@ -150,7 +154,7 @@ SlotHeader* PortTable::FindListener(const Endpoint& local, uint32_t hash) noexce
       if (n->address != local.address) continue;
       score += 2;
     }
-    if (n->v6 != v4) score += 1;   // the socket's family is the packet's
+    if (n->v6 != v4) score += 1;  // the socket's family is the packet's
     if (score > best_score) {
       best_score = score;
       best = n->owner;

@@ -14,18 +14,18 @@ struct SlotHeader;
 struct BindNode {
   BindNode* next = nullptr;
   BindNode* prev = nullptr;
-  SlotHeader* owner = nullptr;   // Socket, Connection or TimeWait
-  IpAddress address;             // local; any-address for wildcards
+  SlotHeader* owner = nullptr;  // Socket, Connection or TimeWait
+  IpAddress address;            // local; any-address for wildcards
   uint32_t uid = 0;
   uint16_t port = 0;
   bool linked = false;
-  bool v6 = false;               // AF_INET6 socket
+  bool v6 = false;  // AF_INET6 socket
   bool v6only = false;
-  bool reuse = false;            // SO_REUSEADDR
-  bool reuseport = false;        // SO_REUSEPORT
+  bool reuse = false;      // SO_REUSEADDR
+  bool reuseport = false;  // SO_REUSEPORT
   bool listening = false;
-  bool explicitly_bound = false; // by bind(), not by connect()'s automatic choice
-  bool port_given = false;       // bind() named the port: the socket keeps it when it stops listening
+  bool explicitly_bound = false;  // by bind(), not by connect()'s automatic choice
+  bool port_given = false;        // bind() named the port: the socket keeps it when it stops listening
 };
 
 class PortTable {
@@ -76,7 +76,7 @@ class PortTable {
   void Repair() noexcept;
 
   RobustMutex lock_;
-  BindNode* unlinking_;   // node that is being taken out
+  BindNode* unlinking_;  // node that is being taken out
   // Listening nodes come first: a busy server's port has thousands of others, and every SYN asks for the listener.
   BindNode* ports_[65536];
 };

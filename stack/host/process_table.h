@@ -12,7 +12,7 @@ namespace ustcp {
 
 inline constexpr int kMaxProcesses = 1024;
 inline constexpr int kFdsPerPage = 504;
-inline constexpr int kFdPagesPerProcess = 2084;   // about a million descriptors
+inline constexpr int kFdPagesPerProcess = 2084;  // about a million descriptors
 
 // One descriptor: what it stands for, or nothing. Packed so that a reader needs one load.
 class FdEntry {
@@ -36,18 +36,18 @@ static_assert(sizeof(FdPage) <= 4096);
 struct ProcessSlot {
   enum State : uint32_t {
     kFree = 0,
-    kForking,   // table copied, child not yet running; creator_pid says who forks
+    kForking,  // table copied, child not yet running; creator_pid says who forks
     kLive,
-    kDead,      // being cleaned up by the keeper
+    kDead,  // being cleaned up by the keeper
   };
   std::atomic<uint32_t> state;
   int32_t pid;
   int32_t creator_pid;
   uint32_t uid;
-  uint64_t start_time;              // of /proc/PID/stat, tells a re-used pid
-  uint16_t shard;                   // its own shard, or kNoShard
-  std::atomic<uint64_t> intent;     // a reference being added or dropped right now: FdEntry bits, for clean-up
-  std::atomic<uint32_t> waking;     // threads with sleepers to wake outside of a lock: if they die, somebody else has to
+  uint64_t start_time;           // of /proc/PID/stat, tells a re-used pid
+  uint16_t shard;                // its own shard, or kNoShard
+  std::atomic<uint64_t> intent;  // a reference being added or dropped right now: FdEntry bits, for clean-up
+  std::atomic<uint32_t> waking;  // threads with sleepers to wake outside of a lock: if they die, somebody else has to
   std::atomic<FdPage*> pages[kFdPagesPerProcess];
 };
 inline constexpr uint16_t kNoShard = 0xffff;

@@ -57,25 +57,25 @@ struct DriveStats {
   uint64_t frames_out = 0;
   uint64_t bytes_in = 0;
   uint64_t bytes_out = 0;
-  uint64_t ring_enters = 0;      // io_uring_enter calls
-  uint64_t ring_frames_in = 0;   // of frames_in, those a ring read
+  uint64_t ring_enters = 0;     // io_uring_enter calls
+  uint64_t ring_frames_in = 0;  // of frames_in, those a ring read
   uint64_t ring_frames_out = 0;
   uint64_t plain_reads = 0;
   uint64_t plain_writes = 0;
-  uint64_t waits = 0;            // sleeps
-  uint64_t keeper_turns = 0;     // turns that the keeper made in the program's place
+  uint64_t waits = 0;         // sleeps
+  uint64_t keeper_turns = 0;  // turns that the keeper made in the program's place
 };
 
 struct Shard {
-  enum State : uint32_t { kFree = 0, kInUse, kOrphaned };   // orphaned: its process is gone, connections remain
+  enum State : uint32_t { kFree = 0, kInUse, kOrphaned };  // orphaned: its process is gone, connections remain
 
   RobustMutex lock;
   std::atomic<uint32_t> state;
   uint16_t index;
-  uint16_t process;                       // slot of the process it was made for
+  uint16_t process;  // slot of the process it was made for
   // Who drives. Readable without the lock.
-  std::atomic<uint32_t> leader;           // thread that sleeps on this shard's queue, 0: nobody
-  std::atomic<uint64_t> turns;            // grows with every turn of a driver
+  std::atomic<uint32_t> leader;  // thread that sleeps on this shard's queue, 0: nobody
+  std::atomic<uint64_t> turns;   // grows with every turn of a driver
   std::atomic<int64_t> last_turn_ns;
   std::atomic<int64_t> next_deadline_ns;  // earliest timer, INT64_MAX: none; as of the last turn
   std::atomic<Waiter*> leader_waiter;     // to wake the leader for the mailbox
@@ -98,20 +98,20 @@ struct Shard {
   BufPool bufs;
   TimerWheel timers;
 
-  Connection* tx_head;                    // connections with something to say, in order of arrival
+  Connection* tx_head;  // connections with something to say, in order of arrival
   Connection* tx_tail;
-  Buf* ready_frames_head;                 // whole frames ready to go: replies without a connection, ARP, ICMP
+  Buf* ready_frames_head;  // whole frames ready to go: replies without a connection, ARP, ICMP
   Buf* ready_frames_tail;
   // What the holder of the lock is in the middle of, for the repair when it dies there.
-  Connection* in_update;                  // connection whose state is being changed: reset
-  EpollItem* item_in_update;              // item that is being added to or taken from its lists: taken out
-  Socket* in_close;                       // socket taken off `closing`: closed
+  Connection* in_update;      // connection whose state is being changed: reset
+  EpollItem* item_in_update;  // item that is being added to or taken from its lists: taken out
+  Socket* in_close;           // socket taken off `closing`: closed
   Reassembly reassembly;
   IcmpLimiter icmp_limiter;
   Counters counters;
   DriveStats drive_stats;
   uint64_t random_state;
-  Instant latest;                         // time that a holder of the lock brought; see Advance
+  Instant latest;  // time that a holder of the lock brought; see Advance
 
   // The time for whoever has just taken the lock. It does not go back, though drivers read the clock before they have the
   // lock, and a visitor brings the time at which its own turn began.

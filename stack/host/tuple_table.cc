@@ -80,7 +80,7 @@ bool TupleTable::Insert(TupleNode& node) noexcept {
   if (FindOnce(node.tuple, node.hash) != nullptr) return false;
   auto& bucket = buckets_[node.hash % kBuckets];
   node.hash_next.store(bucket.load(std::memory_order_relaxed), std::memory_order_relaxed);
-  node.hashed = true;   // first: what is in a chain is marked so, and its slot is not given back before it is taken out
+  node.hashed = true;  // first: what is in a chain is marked so, and its slot is not given back before it is taken out
   USTCP_FAULT_POINT();
   bucket.store(&node, std::memory_order_release);
   return true;

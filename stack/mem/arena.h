@@ -40,7 +40,7 @@ enum class SlotKind : uint16_t {
   kTxSegment,
   kWaitEntry,
   kBuf,
-  kBufSuspect,   // during a repair: taken, but not yet found in any queue
+  kBufSuspect,  // during a repair: taken, but not yet found in any queue
   kFdPage,
   kReassembly,
   kNeighbor,
@@ -50,10 +50,10 @@ enum class SlotKind : uint16_t {
 struct SpanHeader {
   SlotKind kind;
   uint16_t reserved;
-  uint32_t slot_bytes;   // stride
-  uint32_t slot_count;   // stored last: slots below it are initialised
-  uint32_t owner;        // shard index, or kHostOwner
-  SpanHeader* next;      // next span of the same pool
+  uint32_t slot_bytes;  // stride
+  uint32_t slot_count;  // stored last: slots below it are initialised
+  uint32_t owner;       // shard index, or kHostOwner
+  SpanHeader* next;     // next span of the same pool
 };
 inline constexpr uint32_t kHostOwner = 0xffffffff;
 inline constexpr size_t kSpanHeaderBytes = 64;

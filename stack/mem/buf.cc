@@ -116,7 +116,7 @@ void BufPool::Give(Buf* b) noexcept {
   USTCP_FAULT_POINT();
   bytes_taken_ -= kBufBytes[i];
   if (exchange_ == nullptr || free_count_[i] < kFreeBufsKept[i]) return Keep(b);
-  b->pool = kHostOwner;   // no repair of a shard may find it free and keep it
+  b->pool = kHostOwner;  // no repair of a shard may find it free and keep it
   exchange_->Put(b);
 }
 

@@ -18,16 +18,16 @@ inline constexpr size_t kBufClassCount = 4;
 inline constexpr size_t kBufBytes[kBufClassCount] = {1024, 4096, 16384, 65536 + 1024};
 
 struct Buf {
-  SlotKind kind;         // kBuf while taken
+  SlotKind kind;  // kBuf while taken
   BufClass buf_class;
-  uint8_t flags;         // free for the owner
-  uint32_t pool;         // index of the shard whose pool it belongs to at present, or kOnTheWay and where it goes
-  uint32_t offset;       // of the first used byte, from data()
-  uint32_t length;       // used bytes
-  uint32_t seq;          // free for the owner: sequence number of the first used byte
-  Buf* next;             // free for the owner
-  uint64_t tag;          // free for the owner
-  uint32_t parted_by;    // pool that it left, while it is on the way
+  uint8_t flags;       // free for the owner
+  uint32_t pool;       // index of the shard whose pool it belongs to at present, or kOnTheWay and where it goes
+  uint32_t offset;     // of the first used byte, from data()
+  uint32_t length;     // used bytes
+  uint32_t seq;        // free for the owner: sequence number of the first used byte
+  Buf* next;           // free for the owner
+  uint64_t tag;        // free for the owner
+  uint32_t parted_by;  // pool that it left, while it is on the way
   uint32_t reserved0;
   uint64_t reserved[2];
 

@@ -17,8 +17,8 @@ namespace ustcp {
 
 struct SlotHeader {
   SlotKind kind = SlotKind::kFree;
-  uint16_t shard = 0;        // owner's index
-  uint32_t generation = 0;   // grows each time the slot is taken: a stale reference shows
+  uint16_t shard = 0;       // owner's index
+  uint32_t generation = 0;  // grows each time the slot is taken: a stale reference shows
 };
 
 template <typename T>

@@ -59,7 +59,7 @@ struct IpAddress {
   friend constexpr auto operator<=>(const IpAddress& a, const IpAddress& b) { return a.bytes <=> b.bytes; }
 
  private:
-  using Halves = std::array<uint64_t, 2>;   // as they lie in memory, little endian
+  using Halves = std::array<uint64_t, 2>;  // as they lie in memory, little endian
   constexpr Halves halves() const { return std::bit_cast<Halves>(bytes); }
 };
 static_assert(std::endian::native == std::endian::little);

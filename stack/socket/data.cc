@@ -27,8 +27,7 @@ size_t TotalBytes(const iovec* iov, int count, size_t skip) {
 Error MaySend(Socket& s) {
   Connection* conn = s.conn;
   if (conn != nullptr && Handshaking(*conn) && s.error == 0 && !s.shut_wr) return Error{EAGAIN};
-  bool can_send =
-      conn != nullptr && (conn->state == TcpState::kEstablished || conn->state == TcpState::kCloseWait);
+  bool can_send = conn != nullptr && (conn->state == TcpState::kEstablished || conn->state == TcpState::kCloseWait);
   if (s.error != 0) {
     int error = TakeError(s);
     StoreLevel(s, conn);
@@ -138,12 +137,12 @@ Error IoctlSocket(Context& ctx, Socket& s, unsigned long request, int* value) no
   (void)ctx;
   auto clamp = [](size_t n) { return n > INT_MAX ? INT_MAX : static_cast<int>(n); };
   switch (request) {
-    case FIONREAD:   // SIOCINQ
+    case FIONREAD:  // SIOCINQ
       if (s.state == SocketState::kListening) return Error{EINVAL};
       *value = s.conn != nullptr ? clamp(TcpReadable(*s.conn)) : 0;
       return kOk;
     case SIOCATMARK: *value = s.conn != nullptr && TcpAtMark(*s.conn); return kOk;
-    case TIOCOUTQ:   // SIOCOUTQ
+    case TIOCOUTQ:  // SIOCOUTQ
       if (s.state == SocketState::kListening) return Error{EINVAL};
       *value = s.conn != nullptr ? clamp(TcpUnacked(*s.conn)) : 0;
       return kOk;

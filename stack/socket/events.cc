@@ -8,10 +8,12 @@ namespace ustcp {
 
 void StoreLevel(Socket& s, const Connection* conn) noexcept {
   uint32_t level;
-  if (s.state == SocketState::kListening) return;   // kept by the accept queue, under the listener's lock
-  if (conn != nullptr) level = TcpPoll(*conn, s);
-  else level = kClosedLevel | (s.error != 0 ? EPOLLERR : 0u) |
-               (s.state == SocketState::kDisconnected ? EPOLLIN | EPOLLRDNORM | EPOLLRDHUP : 0u);
+  if (s.state == SocketState::kListening) return;  // kept by the accept queue, under the listener's lock
+  if (conn != nullptr)
+    level = TcpPoll(*conn, s);
+  else
+    level = kClosedLevel | (s.error != 0 ? EPOLLERR : 0u) |
+            (s.state == SocketState::kDisconnected ? EPOLLIN | EPOLLRDNORM | EPOLLRDHUP : 0u);
   s.ready.store(level);
 }
 
@@ -29,9 +31,9 @@ Socket* SocketForAccepted(Context& ctx, Listener& listener, Connection& conn) no
     ctx.counters().Add(Counter::kTcpExtListenDrops);
     return nullptr;
   }
-  s->parent = &listener;   // first: who waits nowhere in its parent's queue is nobody's
+  s->parent = &listener;  // first: who waits nowhere in its parent's queue is nobody's
   USTCP_FAULT_POINT();
-  s->refs.store(1);   // the queue's, handed to whoever accepts
+  s->refs.store(1);  // the queue's, handed to whoever accepts
   s->family = parent->family;
   s->state = SocketState::kConnected;
   s->connect_reported = true;
@@ -47,8 +49,10 @@ Socket* SocketForAccepted(Context& ctx, Listener& listener, Connection& conn) no
   USTCP_FAULT_POINT();
   StoreLevel(*s, &conn);
   Listener::Queue& queue = listener.queues[ctx.shard.index];
-  if (queue.tail != nullptr) queue.tail->accept_next = s;
-  else queue.head = s;
+  if (queue.tail != nullptr)
+    queue.tail->accept_next = s;
+  else
+    queue.head = s;
   USTCP_FAULT_POINT();
   queue.tail = s;
   USTCP_FAULT_POINT();

@@ -14,7 +14,7 @@
 namespace ustcp {
 namespace {
 
-constexpr int kNonblock = 04000;   // O_NONBLOCK
+constexpr int kNonblock = 04000;  // O_NONBLOCK
 
 // Removes what bind() or an automatic choice registered for the socket itself.
 void Unbind(Host& host, Socket& s) {
@@ -134,7 +134,7 @@ Result<Socket*> OpenSocket(Context& ctx, uint16_t family, uint32_t status_flags,
   s->local.address = family == AF_INET ? IpAddress::AnyV4() : IpAddress::AnyV6();
   s->ready.store(kClosedLevel);
   USTCP_FAULT_POINT();
-  s->inode = ctx.host.next_inode.fetch_add(1);   // last: who has none was never handed out
+  s->inode = ctx.host.next_inode.fetch_add(1);  // last: who has none was never handed out
   return s;
 }
 
@@ -153,7 +153,7 @@ Result<Endpoint> ParseSockaddr(const Socket& s, const sockaddr* address, socklen
     if (family != AF_INET && (for_connect || family != AF_UNSPEC || !e.address.is_any())) return Error{EAFNOSUPPORT};
     return e;
   }
-  if (length < 24) return Error{EINVAL};   // SIN6_LEN_RFC2133
+  if (length < 24) return Error{EINVAL};  // SIN6_LEN_RFC2133
   if (family != AF_INET6) return Error{for_connect || family != AF_INET ? EAFNOSUPPORT : EINVAL};
   sockaddr_in6 in6{};
   std::memcpy(&in6, address, std::min<size_t>(length, sizeof in6));
@@ -355,8 +355,10 @@ Error ConnectSocket(Context& ctx, Socket& s, const Endpoint& peer) noexcept {
 Error DisconnectSocket(Context& ctx, Socket& s) noexcept {
   if (s.state == SocketState::kListening) {
     CloseListener(ctx, s);
-    if (s.bind.port_given) ctx.host.ports.Add(s.bind, s.bind.port);
-    else Unbind(ctx.host, s);
+    if (s.bind.port_given)
+      ctx.host.ports.Add(s.bind, s.bind.port);
+    else
+      Unbind(ctx.host, s);
   }
   s.error = 0;
   BackToFresh(ctx, s);

@@ -21,20 +21,20 @@ inline constexpr int kMaxShards = 256;
 struct Listener : SlotHeader {
   static constexpr SlotKind kSlotKind = SlotKind::kListener;
   RobustMutex lock;
-  Socket* socket = nullptr;                  // null once closed
+  Socket* socket = nullptr;  // null once closed
   Endpoint local;
-  uint32_t backlog = 0;                      // min(listen's argument, somaxconn)
-  std::atomic<uint32_t> accept_count{0};     // established, waiting for accept()
+  uint32_t backlog = 0;                   // min(listen's argument, somaxconn)
+  std::atomic<uint32_t> accept_count{0};  // established, waiting for accept()
   std::atomic<uint32_t> half_open_count{0};
-  std::atomic<uint32_t> half_open_young{0};  // whose SYN-ACK was never retransmitted
-  std::atomic<uint64_t> acceptors[kMaxShards / 64] = {};   // shards whose process accepts or waits on this listener
+  std::atomic<uint32_t> half_open_young{0};               // whose SYN-ACK was never retransmitted
+  std::atomic<uint64_t> acceptors[kMaxShards / 64] = {};  // shards whose process accepts or waits on this listener
   struct Queue {
     Socket* head = nullptr;
     Socket* tail = nullptr;
   };
   Queue queues[kMaxShards];
-  Socket* in_transit = nullptr;              // being taken from its queue: put back when the taker dies ...
-  uint32_t in_transit_generation = 0;        // ... unless it was closed meanwhile
+  Socket* in_transit = nullptr;        // being taken from its queue: put back when the taker dies ...
+  uint32_t in_transit_generation = 0;  // ... unless it was closed meanwhile
 
   // Linux: the queue is full when it holds more than backlog.
   bool accept_queue_full() const { return accept_count.load(std::memory_order_relaxed) > backlog; }

@@ -39,8 +39,10 @@ void PushReady(EpollSet& set, EpollItem& item) {
   item.queued = true;
   item.ready_next = nullptr;
   USTCP_FAULT_POINT();
-  if (set.ready_tail != nullptr) set.ready_tail->ready_next = &item;
-  else set.ready_head = &item;
+  if (set.ready_tail != nullptr)
+    set.ready_tail->ready_next = &item;
+  else
+    set.ready_head = &item;
   USTCP_FAULT_POINT();
   set.ready_tail = &item;
   USTCP_FAULT_POINT();
@@ -63,8 +65,10 @@ void RemoveFromReady(EpollSet& set, EpollItem& item) {
   EpollItem* before = nullptr;
   for (EpollItem* i = set.ready_head; i != nullptr; before = i, i = i->ready_next) {
     if (i != &item) continue;
-    if (before != nullptr) before->ready_next = item.ready_next;
-    else set.ready_head = item.ready_next;
+    if (before != nullptr)
+      before->ready_next = item.ready_next;
+    else
+      set.ready_head = item.ready_next;
     if (set.ready_tail == &item) set.ready_tail = before;
     set.ready_count.fetch_sub(1);
     item.queued = false;
@@ -112,8 +116,10 @@ void FreeItem(Context& ctx, EpollItem& item) {
     EpollSetLock guard(set);
     RemoveFromReady(set, item);
     USTCP_FAULT_POINT();
-    if (item.item_prev != nullptr) item.item_prev->item_next = item.item_next;
-    else set.items = item.item_next;
+    if (item.item_prev != nullptr)
+      item.item_prev->item_next = item.item_next;
+    else
+      set.items = item.item_next;
     USTCP_FAULT_POINT();
     if (item.item_next != nullptr) item.item_next->item_prev = item.item_prev;
     --set.item_count;
@@ -136,8 +142,10 @@ void RepairEpollSet(EpollSet& set) {
     item->ready_next = nullptr;
     item->queued = !item->disabled && item->socket != nullptr;
     if (!item->queued) continue;
-    if (set.ready_tail != nullptr) set.ready_tail->ready_next = item;
-    else set.ready_head = item;
+    if (set.ready_tail != nullptr)
+      set.ready_tail->ready_next = item;
+    else
+      set.ready_head = item;
     set.ready_tail = item;
     ++ready;
   }
@@ -191,8 +199,10 @@ void Notify(Context& ctx, Socket& socket, uint32_t events) noexcept {
   bool exclusive_seen = false;
   for (WatchNode* n = socket.watchers; n != nullptr; n = n->watch_next) {
     if (((n->events | kAlways) & events) == 0) continue;
-    if (n->exclusive) exclusive_seen = true;
-    else Fire(ctx, *n);
+    if (n->exclusive)
+      exclusive_seen = true;
+    else
+      Fire(ctx, *n);
   }
   if (!exclusive_seen) return;
   for (bool own_process : {true, false})
@@ -288,8 +298,10 @@ void EpollForget(Context& ctx, Socket& socket) noexcept {
   SimpleLock guard(ctx.host.watch_stripe(&socket));
   for (WatchNode* n = socket.watchers; n != nullptr;) {
     WatchNode* next = n->watch_next;
-    if (n->watch_kind == WatchNode::kEpollItem) FreeItem(ctx, *static_cast<EpollItem*>(n));
-    else UnlinkWatcher(*n);
+    if (n->watch_kind == WatchNode::kEpollItem)
+      FreeItem(ctx, *static_cast<EpollItem*>(n));
+    else
+      UnlinkWatcher(*n);
     n = next;
   }
 }
@@ -315,8 +327,10 @@ int EpollCollect(EpollSet& set, epoll_event* events, int max) noexcept {
     events[count].events = now;
     events[count].data.u64 = item->data;
     ++count;
-    if ((item->flags & EPOLLONESHOT) != 0) item->disabled = true;
-    else if ((item->flags & EPOLLET) == 0) PushReady(set, *item);
+    if ((item->flags & EPOLLONESHOT) != 0)
+      item->disabled = true;
+    else if ((item->flags & EPOLLET) == 0)
+      PushReady(set, *item);
   }
   return count;
 }

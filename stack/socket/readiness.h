@@ -29,16 +29,16 @@ struct WatchNode : SlotHeader {
   Kind watch_kind = kWaitEntry;
   bool exclusive = false;
   uint16_t process = 0;
-  uint32_t events = 0;            // EPOLL bits that concern this watcher; ERR and HUP always do
+  uint32_t events = 0;  // EPOLL bits that concern this watcher; ERR and HUP always do
   Socket* socket = nullptr;
-  WatchNode* watch_next = nullptr;   // one way only: adding and removing are one store each
+  WatchNode* watch_next = nullptr;  // one way only: adding and removing are one store each
 };
 
 // A thread sleeping for one socket.
 struct WaitEntry : WatchNode {
   static constexpr SlotKind kSlotKind = SlotKind::kWaitEntry;
   Waiter* waiter = nullptr;
-  WaitEntry* next_of_waiter = nullptr;   // free for the sleeper: its entries of one call
+  WaitEntry* next_of_waiter = nullptr;  // free for the sleeper: its entries of one call
 };
 
 // One (descriptor, socket) registered in an epoll set.
@@ -46,30 +46,30 @@ struct EpollItem : WatchNode {
   static constexpr SlotKind kSlotKind = SlotKind::kEpollItem;
   EpollSet* set = nullptr;
   int32_t fd = -1;
-  uint32_t flags = 0;                    // EPOLLET, EPOLLONESHOT, EPOLLEXCLUSIVE, EPOLLWAKEUP
+  uint32_t flags = 0;  // EPOLLET, EPOLLONESHOT, EPOLLEXCLUSIVE, EPOLLWAKEUP
   uint64_t data = 0;
-  bool queued = false;                   // on the set's ready list
-  bool disabled = false;                 // ONESHOT has fired
+  bool queued = false;    // on the set's ready list
+  bool disabled = false;  // ONESHOT has fired
   EpollItem* ready_next = nullptr;
-  EpollItem* item_next = nullptr;        // all items of the set
+  EpollItem* item_next = nullptr;  // all items of the set
   EpollItem* item_prev = nullptr;
 };
 
 // The lists of a set are made anew from `item_next` when a holder of its lock died.
 struct EpollSet : SlotHeader {
   static constexpr SlotKind kSlotKind = SlotKind::kEpollSet;
-  RobustMutex lock;                      // guards everything below
+  RobustMutex lock;  // guards everything below
   std::atomic<uint32_t> refs{0};
   std::atomic<uint32_t> ready_count{0};
-  std::atomic<bool> has_kernel_members{false};   // the real epoll descriptor may watch kernel descriptors
+  std::atomic<bool> has_kernel_members{false};  // the real epoll descriptor may watch kernel descriptors
   uint32_t item_count = 0;
   EpollItem* items = nullptr;
   EpollItem* ready_head = nullptr;
   EpollItem* ready_tail = nullptr;
   static constexpr int kMaxSleepers = 64;
   uint32_t sleeper_count = 0;
-  Waiter* sleepers[kMaxSleepers] = {};   // threads in epoll_wait on this set, longest sleeper first
-  uint16_t process = 0;                  // creator
+  Waiter* sleepers[kMaxSleepers] = {};  // threads in epoll_wait on this set, longest sleeper first
+  uint16_t process = 0;                 // creator
 };
 
 class EpollSetLock {

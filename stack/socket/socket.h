@@ -20,12 +20,12 @@ struct Listener;
 struct WatchNode;
 
 enum class SocketState : uint8_t {
-  kFresh,        // neither bound nor connected
-  kBound,        // has a local port, not listening
+  kFresh,  // neither bound nor connected
+  kBound,  // has a local port, not listening
   kListening,
-  kConnecting,   // connect() in progress; conn set
-  kConnected,    // conn set (it may have been closed or reset since)
-  kDisconnected, // connection gone: error reported or never to be; conn null
+  kConnecting,    // connect() in progress; conn set
+  kConnected,     // conn set (it may have been closed or reset since)
+  kDisconnected,  // connection gone: error reported or never to be; conn null
 };
 
 struct Socket : SlotHeader {
@@ -39,11 +39,11 @@ struct Socket : SlotHeader {
   SocketState state = SocketState::kFresh;
   bool shut_rd = false;
   bool shut_wr = false;
-  bool connect_reported = false;          // the result of connect() was given to the program
-  uint32_t uid = 0;                       // creator, for bind conflicts and ss
-  int32_t owner_pid = 0;                  // last process that created, accepted or inherited it
-  uint64_t inode = 0;                     // a number of its own, as ss prints
-  int32_t error = 0;                      // SO_ERROR: pending, cleared when read
+  bool connect_reported = false;  // the result of connect() was given to the program
+  uint32_t uid = 0;               // creator, for bind conflicts and ss
+  int32_t owner_pid = 0;          // last process that created, accepted or inherited it
+  uint64_t inode = 0;             // a number of its own, as ss prints
+  int32_t error = 0;              // SO_ERROR: pending, cleared when read
   Endpoint local;
   Endpoint peer;
   Connection* conn = nullptr;
@@ -51,8 +51,8 @@ struct Socket : SlotHeader {
   BindNode bind;
   SocketOptions options;
   WatchNode* watchers = nullptr;
-  Socket* accept_next = nullptr;          // in its listener's queue until accept() takes it
-  Listener* parent = nullptr;             // the listener it waits in
+  Socket* accept_next = nullptr;  // in its listener's queue until accept() takes it
+  Listener* parent = nullptr;     // the listener it waits in
 
   bool nonblocking() const;
 };

@@ -30,11 +30,11 @@ Result<Endpoint> ParseSockaddr(const Socket& s, const sockaddr* address, socklen
 // Writes an endpoint in the socket's family, truncating as the kernel does; *length becomes the full size.
 void WriteSockaddr(uint16_t family, const Endpoint& endpoint, sockaddr* address, socklen_t* length) noexcept;
 
-Error BindSocket(Context& ctx, Socket& s, const Endpoint& local) noexcept;                  // locked
-Error ListenSocket(Context& ctx, Socket& s, int backlog) noexcept;                          // locked
+Error BindSocket(Context& ctx, Socket& s, const Endpoint& local) noexcept;  // locked
+Error ListenSocket(Context& ctx, Socket& s, int backlog) noexcept;          // locked
 // First call starts the handshake and returns EINPROGRESS; later ones EALREADY, 0 once (or EISCONN), or the failure.
-Error ConnectSocket(Context& ctx, Socket& s, const Endpoint& peer) noexcept;                // locked
-Error DisconnectSocket(Context& ctx, Socket& s) noexcept;                                   // locked; AF_UNSPEC
+Error ConnectSocket(Context& ctx, Socket& s, const Endpoint& peer) noexcept;  // locked
+Error DisconnectSocket(Context& ctx, Socket& s) noexcept;                     // locked; AF_UNSPEC
 // Takes the next connection, those of `prefer_shard` first. The socket comes with one reference. No shard lock is needed
 // (the caller may hold none). Errors: EAGAIN, EINVAL (not listening).
 Result<Socket*> AcceptSocket(Host& host, Socket& listening, uint16_t prefer_shard) noexcept;
@@ -44,13 +44,13 @@ Result<size_t> SendSocket(Context& ctx, Socket& s, const iovec* iov, int iov_cou
 // The same for at most `limit` bytes (not 0) of a source (stack/tcp/tcp.h). 0: the source has none now.
 Result<size_t> SendSocketFrom(Context& ctx, Socket& s, SendSource& source, size_t limit, int flags) noexcept;
 Result<size_t> ReceiveSocket(Context& ctx, Socket& s, const iovec* iov, int iov_count, size_t skip, int flags) noexcept;
-Error ShutdownSocket(Context& ctx, Socket& s, int how) noexcept;                            // locked
+Error ShutdownSocket(Context& ctx, Socket& s, int how) noexcept;  // locked
 
-Error GetName(const Socket& s, bool peer, Endpoint& out) noexcept;                          // ENOTCONN
-Error SetOption(Context& ctx, Socket& s, int level, int name, const void* value, socklen_t length) noexcept;   // locked
-Error GetOption(Context& ctx, Socket& s, int level, int name, void* value, socklen_t* length) noexcept;        // locked
+Error GetName(const Socket& s, bool peer, Endpoint& out) noexcept;  // ENOTCONN
+Error SetOption(Context& ctx, Socket& s, int level, int name, const void* value, socklen_t length) noexcept;  // locked
+Error GetOption(Context& ctx, Socket& s, int level, int name, void* value, socklen_t* length) noexcept;       // locked
 // FIONREAD, SIOCOUTQ, SIOCOUTQNSD, SIOCATMARK. Errors: EINVAL, ENOTTY.
-Error IoctlSocket(Context& ctx, Socket& s, unsigned long request, int* value) noexcept;     // locked
+Error IoctlSocket(Context& ctx, Socket& s, unsigned long request, int* value) noexcept;  // locked
 
 // References: one per descriptor and one per call in progress. Release of the last one closes the socket as close() does.
 void RetainSocket(Socket& s) noexcept;
@@ -58,7 +58,7 @@ void RetainSocket(Socket& s) noexcept;
 bool ReleaseSocket(Context& ctx, Socket& s) noexcept;
 // For fork and crash clean-up: true when this was the last reference and the caller must now lock and call FinishClose.
 bool DropReference(Socket& s) noexcept;
-void FinishClose(Context& ctx, Socket& s) noexcept;                                         // locked
+void FinishClose(Context& ctx, Socket& s) noexcept;  // locked
 
 Result<EpollSet*> OpenEpollSet(Context& ctx, uint16_t process) noexcept;
 // Drops one reference; the last one frees the set. The caller holds no lock: members' shards are locked in turn.

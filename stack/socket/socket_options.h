@@ -16,21 +16,21 @@ struct SocketOptions {
   bool oob_inline = false;
   bool linger_on = false;
   int32_t linger_seconds = 0;
-  int32_t rcvbuf = 0;            // bytes as getsockopt shows them (doubled); 0: automatic
+  int32_t rcvbuf = 0;  // bytes as getsockopt shows them (doubled); 0: automatic
   int32_t sndbuf = 0;
   int32_t rcvlowat = 1;
-  int64_t rcvtimeo_us = 0;       // 0: none
+  int64_t rcvtimeo_us = 0;  // 0: none
   int64_t sndtimeo_us = 0;
   uint32_t mark = 0;
   int32_t priority = 0;
   int32_t busy_poll_us = 0;
   // IP
   uint8_t tos = 0;
-  int16_t ttl = -1;              // -1: the host's default
+  int16_t ttl = -1;  // -1: the host's default
   uint8_t tclass = 0;
   int16_t hop_limit = -1;
   bool v6only = false;
-  uint8_t pmtu_discover = 1;     // IP_PMTUDISC_WANT
+  uint8_t pmtu_discover = 1;  // IP_PMTUDISC_WANT
   bool freebind = false;
   // TCP
   bool nodelay = false;

@@ -15,11 +15,11 @@
 namespace ustcp {
 namespace {
 
-constexpr int kMinRcvbuf = 2304;   // SOCK_MIN_RCVBUF
-constexpr int kMinSndbuf = 4608;   // SOCK_MIN_SNDBUF
-constexpr int kMinUserMss = 88;    // TCP_MIN_MSS
+constexpr int kMinRcvbuf = 2304;  // SOCK_MIN_RCVBUF
+constexpr int kMinSndbuf = 4608;  // SOCK_MIN_SNDBUF
+constexpr int kMinUserMss = 88;   // TCP_MIN_MSS
 constexpr int kMaxFinTimeout = 120;
-constexpr size_t kCongestionNameBytes = 16;   // TCP_CA_NAME_MAX
+constexpr size_t kCongestionNameBytes = 16;  // TCP_CA_NAME_MAX
 
 // SO_RCVTIMEO and friends. Negative seconds mean "do not wait at all" in Linux: the shortest wait we have.
 Error ParseTimeout(const void* value, socklen_t length, int64_t& micros) {
@@ -31,8 +31,10 @@ Error ParseTimeout(const void* value, socklen_t length, int64_t& micros) {
     micros = 1;
     return kOk;
   }
-  if (tv.tv_sec > 9'000'000'000) micros = 0;
-  else micros = tv.tv_sec * 1'000'000 + tv.tv_usec;
+  if (tv.tv_sec > 9'000'000'000)
+    micros = 0;
+  else
+    micros = tv.tv_sec * 1'000'000 + tv.tv_usec;
   return kOk;
 }
 
@@ -57,8 +59,7 @@ Error SetSocketLevel(Context& ctx, Socket& s, int name, const void* value, sockl
   if (name == SO_SNDTIMEO || name == SO_SNDTIMEO_NEW) return ParseTimeout(value, length, o.sndtimeo_us);
   if (name == SO_BINDTODEVICE) {
     size_t n = strnlen(static_cast<const char*>(value), length);
-    bool same = n == strlen(ctx.host.config.interface) &&
-                std::memcmp(value, ctx.host.config.interface, n) == 0;
+    bool same = n == strlen(ctx.host.config.interface) && std::memcmp(value, ctx.host.config.interface, n) == 0;
     return n == 0 || same ? kOk : Error{ENODEV};
   }
   int v;
@@ -90,9 +91,9 @@ Error SetSocketLevel(Context& ctx, Socket& s, int name, const void* value, sockl
     case SO_RCVBUF:
     case SO_RCVBUFFORCE: {
       if (name == SO_RCVBUFFORCE && s.uid != 0) return Error{EPERM};
-      int64_t bytes = name == SO_RCVBUF ? std::min<uint32_t>(static_cast<uint32_t>(v),
-                                                             static_cast<uint32_t>(ctx.sysctls().rmem_max))
-                                        : std::max(v, 0);
+      int64_t bytes = name == SO_RCVBUF
+                          ? std::min<uint32_t>(static_cast<uint32_t>(v), static_cast<uint32_t>(ctx.sysctls().rmem_max))
+                          : std::max(v, 0);
       o.rcvbuf = static_cast<int32_t>(std::clamp<int64_t>(bytes * 2, kMinRcvbuf, INT_MAX));
       Changed(ctx, s, TcpOptionChange::kBuffers, o.rcvbuf);
       return kOk;
@@ -100,9 +101,9 @@ Error SetSocketLevel(Context& ctx, Socket& s, int name, const void* value, sockl
     case SO_SNDBUF:
     case SO_SNDBUFFORCE: {
       if (name == SO_SNDBUFFORCE && s.uid != 0) return Error{EPERM};
-      int64_t bytes = name == SO_SNDBUF ? std::min<uint32_t>(static_cast<uint32_t>(v),
-                                                             static_cast<uint32_t>(ctx.sysctls().wmem_max))
-                                        : std::max(v, 0);
+      int64_t bytes = name == SO_SNDBUF
+                          ? std::min<uint32_t>(static_cast<uint32_t>(v), static_cast<uint32_t>(ctx.sysctls().wmem_max))
+                          : std::max(v, 0);
       o.sndbuf = static_cast<int32_t>(std::clamp<int64_t>(bytes * 2, kMinSndbuf, INT_MAX));
       Changed(ctx, s, TcpOptionChange::kBuffers, o.sndbuf);
       StoreLevel(s, s.conn);
@@ -130,7 +131,7 @@ Error SetSocketLevel(Context& ctx, Socket& s, int name, const void* value, sockl
     case SO_BROADCAST:
     case SO_TIMESTAMP:
     case SO_TIMESTAMPNS:
-    case SO_INCOMING_CPU: return kOk;   // no effect on a TCP stream over one link
+    case SO_INCOMING_CPU: return kOk;  // no effect on a TCP stream over one link
     case SO_TYPE:
     case SO_DOMAIN:
     case SO_PROTOCOL:
@@ -141,9 +142,12 @@ Error SetSocketLevel(Context& ctx, Socket& s, int name, const void* value, sockl
 
 Error SetIpLevel(Socket& s, int name, const void* value, socklen_t length) {
   int v = 0;
-  if (length >= sizeof v) std::memcpy(&v, value, sizeof v);
-  else if (length >= 1) v = *static_cast<const uint8_t*>(value);
-  else return Error{EINVAL};
+  if (length >= sizeof v)
+    std::memcpy(&v, value, sizeof v);
+  else if (length >= 1)
+    v = *static_cast<const uint8_t*>(value);
+  else
+    return Error{EINVAL};
   SocketOptions& o = s.options;
   switch (name) {
     case IP_TOS:
@@ -163,8 +167,7 @@ Error SetIpLevel(Socket& s, int name, const void* value, socklen_t length) {
     case IP_RECVTOS:
     case IP_RECVTTL:
     case IP_PKTINFO:
-    case IP_BIND_ADDRESS_NO_PORT:
-      return kOk;   // ancillary data that a TCP stream does not carry
+    case IP_BIND_ADDRESS_NO_PORT: return kOk;  // ancillary data that a TCP stream does not carry
     default: return Error{ENOPROTOOPT};
   }
 }
@@ -273,8 +276,8 @@ Error SetTcpLevel(Context& ctx, Socket& s, int name, const void* value, socklen_
       if (s.conn != nullptr) StoreLevel(s, s.conn);
       return kOk;
     case TCP_FASTOPEN:
-      if (v < 0 || (s.state != SocketState::kFresh && s.state != SocketState::kBound &&
-                    s.state != SocketState::kListening))
+      if (v < 0 ||
+          (s.state != SocketState::kFresh && s.state != SocketState::kBound && s.state != SocketState::kListening))
         return Error{EINVAL};
       o.fastopen_queue = v;
       return kOk;
@@ -325,10 +328,8 @@ Error GetSocketLevel(Context& ctx, Socket& s, int name, void* value, socklen_t* 
       linger l{o.linger_on, o.linger_seconds};
       return PutBytes(&l, sizeof l, value, length);
     }
-    case SO_RCVBUF:
-      return PutInt(o.rcvbuf != 0 ? o.rcvbuf : TcpReceiveBuffer(ctx, s.conn), value, length);
-    case SO_SNDBUF:
-      return PutInt(o.sndbuf != 0 ? o.sndbuf : TcpSendBuffer(ctx, s.conn), value, length);
+    case SO_RCVBUF: return PutInt(o.rcvbuf != 0 ? o.rcvbuf : TcpReceiveBuffer(ctx, s.conn), value, length);
+    case SO_SNDBUF: return PutInt(o.sndbuf != 0 ? o.sndbuf : TcpSendBuffer(ctx, s.conn), value, length);
     case SO_RCVLOWAT: return PutInt(o.rcvlowat, value, length);
     case SO_SNDLOWAT: return PutInt(1, value, length);
     case SO_RCVTIMEO:

@@ -20,8 +20,8 @@ struct Waiter : SlotHeader {
   static constexpr SlotKind kSlotKind = SlotKind::kWaiter;
   enum State : uint32_t { kAwake = 0, kAsleep = 1 };
   enum Mode : uint8_t {
-    kFutex = 0,        // FUTEX_WAKE on `word` ends the sleep
-    kDescriptor = 1,   // the sleeper waits on a descriptor of its own: the waker needs its process's help
+    kFutex = 0,       // FUTEX_WAKE on `word` ends the sleep
+    kDescriptor = 1,  // the sleeper waits on a descriptor of its own: the waker needs its process's help
   };
 
   Mode mode = kFutex;

@@ -38,7 +38,8 @@ bool UpdateWindow(Context& ctx, Connection& conn, const Segment& seg) {
 // TS.Recent moves only with segments that the last ACK we sent covers the start of (RFC 7323 4.3).
 void UpdateTsRecent(Context& ctx, Connection& conn, const Segment& seg) {
   if (!conn.saw_timestamp || seg.seq.After(conn.rcv_wup)) return;
-  if (!PawsAccepts(conn.ts_recent, conn.ts_recent_age_s, conn.rcv_tsval, ctx.now, 0) && conn.ts_recent_age_s != 0) return;
+  if (!PawsAccepts(conn.ts_recent, conn.ts_recent_age_s, conn.rcv_tsval, ctx.now, 0) && conn.ts_recent_age_s != 0)
+    return;
   conn.ts_recent = conn.rcv_tsval;
   conn.ts_recent_age_s = SecondsOf(ctx.now);
 }

@@ -9,9 +9,9 @@ namespace ustcp {
 struct Context;
 
 enum class AckFate : uint8_t {
-  kTaken,    // new or duplicate: the segment goes on
-  kTooOld,   // older than any ACK the peer could still have in flight (RFC 5961 5.2)
-  kUnsent,   // acknowledges what was never sent
+  kTaken,   // new or duplicate: the segment goes on
+  kTooOld,  // older than any ACK the peer could still have in flight (RFC 5961 5.2)
+  kUnsent,  // acknowledges what was never sent
 };
 AckFate ProcessAck(Context& ctx, Connection& conn, const Segment& seg) noexcept;
 

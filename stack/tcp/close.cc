@@ -55,8 +55,10 @@ void StartOrphanFinWait2(Context& ctx, Connection& conn) {
   }
   Duration wait = FinTimeout(ctx, conn);
   Duration time_wait = seconds(ctx.sysctls().tcp_timewait_len);
-  if (wait > time_wait) ArmSlowTimer(ctx, conn, SlowTimer::kFinWait2, ctx.now + (wait - time_wait));
-  else EnterTimeWait(ctx, conn, TcpState::kFinWait2, wait);
+  if (wait > time_wait)
+    ArmSlowTimer(ctx, conn, SlowTimer::kFinWait2, ctx.now + (wait - time_wait));
+  else
+    EnterTimeWait(ctx, conn, TcpState::kFinWait2, wait);
 }
 
 bool HasUnread(const Connection& conn) { return conn.rcv_head != nullptr; }
@@ -180,8 +182,10 @@ void TcpAbort(Context& ctx, Connection& conn, int socket_error) noexcept {
     SocketDetach(ctx, conn);
     conn.socket = nullptr;
   }
-  if (conn.state == TcpState::kClosed) FreeConnection(ctx, conn);
-  else FinishConnection(ctx, conn);
+  if (conn.state == TcpState::kClosed)
+    FreeConnection(ctx, conn);
+  else
+    FinishConnection(ctx, conn);
 }
 
 void TcpDisconnect(Context& ctx, Connection& conn) noexcept {

@@ -98,7 +98,7 @@ void EstablishPassive(Context& ctx, Connection& conn, Segment& seg, int64_t rtt_
   // The third ACK acknowledges nothing but the SYN, which the sender never saw: only its window counts here.
   conn.snd_wl1 = seg.seq;
   conn.snd.snd_wnd = uint32_t{seg.window} << conn.snd_wscale;
-  conn.snd.max_window = conn.snd.snd_wnd;   // the SYN's window was that of another scale
+  conn.snd.max_window = conn.snd.snd_wnd;  // the SYN's window was that of another scale
   Establish(ctx, conn, seg);
   OnEstablished(EnvOf(ctx), conn.snd, rtt_us);
   SocketEvents(ctx, conn, EPOLLOUT | EPOLLWRNORM);

@@ -22,8 +22,10 @@ Segment MakeSegment(TcpPacket& packet, const TcpView& view) {
   seg.urgent_pointer = view.urgent_pointer();
   seg.header_bytes = static_cast<uint16_t>(view.header_bytes());
   seg.payload = packet.segment.subspan(view.header_bytes());
-  if (auto lone = ParseLoneTimestamps(view.options()); lone && !view.syn()) seg.options.timestamps = lone;
-  else seg.options = ParseTcpOptions(view.options(), view.syn());
+  if (auto lone = ParseLoneTimestamps(view.options()); lone && !view.syn())
+    seg.options.timestamps = lone;
+  else
+    seg.options = ParseTcpOptions(view.options(), view.syn());
   if (packet.gso_size != 0 && seg.length() > packet.gso_size) {
     seg.segment_bytes = packet.gso_size;
     seg.count = static_cast<uint16_t>((seg.length() + packet.gso_size - 1) / packet.gso_size);
@@ -38,11 +40,12 @@ bool StillFound(const Context& ctx, const TupleNode* node, const Tuple& tuple) {
          node->tuple == tuple;
 }
 
-void OfferToListener(Context& ctx, TcpPacket& packet, Segment& seg, const Tuple& tuple, uint32_t hash,
-                     const Seq* iss) {
+void OfferToListener(Context& ctx, TcpPacket& packet, Segment& seg, const Tuple& tuple, uint32_t hash, const Seq* iss) {
   Listener* listener = LookUpListener(ctx, tuple, hash);
-  if (listener != nullptr) OnListenSegment(ctx, *listener, seg, tuple, iss);
-  else SendResetFor(ctx, packet, seg);
+  if (listener != nullptr)
+    OnListenSegment(ctx, *listener, seg, tuple, iss);
+  else
+    SendResetFor(ctx, packet, seg);
 }
 
 }  // namespace
@@ -75,8 +78,10 @@ void TcpInput(Context& ctx, TcpPacket& packet) noexcept {
     case SlotKind::kConnection: {
       auto& conn = static_cast<Connection&>(*node);
       ctx.shard.in_update = &conn;
-      if (conn.state == TcpState::kSynSent) OnSynSentSegment(ctx, conn, seg);
-      else OnConnectionSegment(ctx, conn, seg);
+      if (conn.state == TcpState::kSynSent)
+        OnSynSentSegment(ctx, conn, seg);
+      else
+        OnConnectionSegment(ctx, conn, seg);
       ctx.shard.in_update = nullptr;
       break;
     }

@@ -41,7 +41,7 @@ void TakeError(Context& ctx, Connection& conn, int error) {
 }
 
 void OnPacketTooBig(Context& ctx, Connection& conn, uint32_t mtu) {
-  constexpr uint32_t kLeastMtu = 552;   // Linux's ip_rt_min_pmtu: smaller claims are not believed
+  constexpr uint32_t kLeastMtu = 552;  // Linux's ip_rt_min_pmtu: smaller claims are not believed
   mtu = std::max(mtu, conn.tuple.peer.address.is_v4() ? kLeastMtu : 1280u);
   if (mtu >= conn.path.mtu) return;
   conn.path.mtu = static_cast<uint16_t>(mtu);
@@ -70,8 +70,10 @@ void TcpIcmpError(Context& ctx, const Tuple& tuple, uint32_t seq, IcmpKind kind,
     ctx.counters().Add(Counter::kTcpExtOutOfWindowIcmps);
     return;
   }
-  if (kind == IcmpKind::kPacketTooBig) OnPacketTooBig(ctx, *conn, mtu);
-  else TakeError(ctx, *conn, ErrnoOf(kind));
+  if (kind == IcmpKind::kPacketTooBig)
+    OnPacketTooBig(ctx, *conn, mtu);
+  else
+    TakeError(ctx, *conn, ErrnoOf(kind));
 }
 
 void TcpUnreachable(Context& ctx, const Tuple& tuple) noexcept {

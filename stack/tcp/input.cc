@@ -43,10 +43,10 @@ bool CheckTimestamp(Context& ctx, Connection& conn, const Segment& seg) {
   conn.rcv_tsecr = seg.options.timestamps->echo;
   if (conn.ts_recent_age_s == 0) return true;
   if (PawsAccepts(conn.ts_recent, conn.ts_recent_age_s, conn.rcv_tsval, ctx.now, 1)) return true;
-  bool late_ack = seg.has_ack() && seg.seq == seg.end && seg.seq == conn.rcv_nxt && seg.ack == conn.snd.snd_una &&
-                  !MayUpdateWindow(conn, seg) &&
-                  static_cast<int64_t>(static_cast<int32_t>(conn.ts_recent - conn.rcv_tsval)) <=
-                      ToMillis(conn.snd.rtt.rto) * 6 / 5;
+  bool late_ack =
+      seg.has_ack() && seg.seq == seg.end && seg.seq == conn.rcv_nxt && seg.ack == conn.snd.snd_una &&
+      !MayUpdateWindow(conn, seg) &&
+      static_cast<int64_t>(static_cast<int32_t>(conn.ts_recent - conn.rcv_tsval)) <= ToMillis(conn.snd.rtt.rto) * 6 / 5;
   if (late_ack || seg.rst()) return true;
   ctx.counters().Add(Counter::kTcpExtPAWSEstab);
   if (!AnswerIsRateLimited(ctx, seg, conn.last_oow_ack, Counter::kTcpExtTCPACKSkippedPAWS))
@@ -58,8 +58,8 @@ bool CheckTimestamp(Context& ctx, Connection& conn, const Segment& seg) {
 // after the peer's FIN, the FIN's own (RFC 5961 3.2 and Linux's additions).
 bool IsExactReset(const Connection& conn, const Segment& seg) {
   if (seg.seq == conn.rcv_nxt) return true;
-  bool after_fin = conn.state == TcpState::kCloseWait || conn.state == TcpState::kLastAck ||
-                   conn.state == TcpState::kClosing;
+  bool after_fin =
+      conn.state == TcpState::kCloseWait || conn.state == TcpState::kLastAck || conn.state == TcpState::kClosing;
   if (after_fin && seg.seq == conn.rcv_nxt - 1) return true;
   if (conn.snd.sack_ok && conn.sack_count > 0) {
     Seq end = conn.sack_blocks[0].end;
@@ -94,8 +94,10 @@ bool CheckSequence(Context& ctx, Connection& conn, const Segment& seg) {
 // "Second, check the RST bit." RFC 5961 3.
 bool CheckReset(Context& ctx, Connection& conn, const Segment& seg) {
   if (!seg.rst()) return true;
-  if (IsExactReset(conn, seg)) OnReset(ctx, conn);
-  else SendChallengeAck(ctx, conn, seg);
+  if (IsExactReset(conn, seg))
+    OnReset(ctx, conn);
+  else
+    SendChallengeAck(ctx, conn, seg);
   return false;
 }
 
@@ -174,7 +176,7 @@ void EnterQuickAck(Connection& conn, uint32_t most) noexcept {
 
 void SendChallengeAck(Context& ctx, Connection& conn, const Segment& seg) noexcept {
   Segment bare = seg;
-  bare.payload = {};   // the limit holds for segments with data and FIN too
+  bare.payload = {};  // the limit holds for segments with data and FIN too
   bare.end = bare.seq;
   if (AnswerIsRateLimited(ctx, bare, conn.last_oow_ack, Counter::kTcpExtTCPACKSkippedChallenge)) return;
   ctx.counters().Add(Counter::kTcpExtTCPChallengeACK);
@@ -206,7 +208,7 @@ bool TakeFin(Context& ctx, Connection& conn) noexcept {
     case TcpState::kSynRecv:
     case TcpState::kEstablished:
       SetState(ctx, conn, TcpState::kCloseWait);
-      conn.pingpong = 255;   // an answer or our FIN is likely to follow: the ACK can wait for it
+      conn.pingpong = 255;  // an answer or our FIN is likely to follow: the ACK can wait for it
       break;
     case TcpState::kFinWait1:
       SetState(ctx, conn, TcpState::kClosing);
@@ -225,7 +227,7 @@ bool TakeFin(Context& ctx, Connection& conn) noexcept {
 
 void OnConnectionSegment(Context& ctx, Connection& conn, Segment& seg) noexcept {
   ++conn.segs_in;
-  conn.cork_more = false;   // MSG_MORE holds data back only until something happens
+  conn.cork_more = false;  // MSG_MORE holds data back only until something happens
   if (conn.state == TcpState::kClosed) {
     SendResetFor(ctx, *seg.packet, seg);
     return;

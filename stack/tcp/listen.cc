@@ -292,9 +292,8 @@ void OnHalfOpenSegment(Context& ctx, HalfOpen& half, Segment& seg) noexcept {
     return;
   }
   bool has_timestamp = seg.options.timestamps.has_value() && half.timestamps_ok;
-  bool paws_reject =
-      has_timestamp && PawsRejects(half.ts_recent, SecondsOf(ctx.now - SynAckTimeout(ctx, half)),
-                                   seg.options.timestamps->value, ctx.now, seg.rst());
+  bool paws_reject = has_timestamp && PawsRejects(half.ts_recent, SecondsOf(ctx.now - SynAckTimeout(ctx, half)),
+                                                  seg.options.timestamps->value, ctx.now, seg.rst());
   // The same SYN again: the SYN-ACK was lost (E3).
   constexpr TcpFlags kSynBits = kTcpSyn | kTcpAck | kTcpRst | kTcpFin;
   if (seg.seq == half.irs && TcpFlags{static_cast<uint16_t>(seg.flags.bits & kSynBits.bits)} == kTcpSyn &&
@@ -334,8 +333,10 @@ void OnHalfOpenSegment(Context& ctx, HalfOpen& half, Segment& seg) noexcept {
   }
   Connection* conn = Promote(ctx, half);
   if (conn == nullptr) {
-    if (ctx.sysctls().tcp_abort_on_overflow != 0) DropEmbryo(ctx, half, seg);
-    else half.acked = true;
+    if (ctx.sysctls().tcp_abort_on_overflow != 0)
+      DropEmbryo(ctx, half, seg);
+    else
+      half.acked = true;
     return;
   }
   int64_t rtt_us = half.retransmits == 0 ? ToMicros(ctx.now - half.syn_ack_sent) : -1;
@@ -351,8 +352,8 @@ void OnHalfOpenTimer(Context& ctx, HalfOpen& half) noexcept {
     FreeHalfOpen(ctx, half);
     return;
   }
-  uint32_t most = parent->options.syncnt != 0 ? parent->options.syncnt
-                                              : static_cast<uint32_t>(ctx.sysctls().tcp_synack_retries);
+  uint32_t most =
+      parent->options.syncnt != 0 ? parent->options.syncnt : static_cast<uint32_t>(ctx.sysctls().tcp_synack_retries);
   // A long queue of old entries makes room for young ones: fewer retries the fuller it is.
   uint32_t queued = listener.half_open_count.load();
   if (2 * queued > std::max(8u, listener.backlog)) {

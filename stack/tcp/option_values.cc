@@ -7,7 +7,7 @@
 namespace ustcp {
 namespace {
 
-constexpr int kDefaultMss = 536;   // TCP_MSS_DEFAULT
+constexpr int kDefaultMss = 536;  // TCP_MSS_DEFAULT
 
 int Clamp(uint32_t v) { return v > INT_MAX ? INT_MAX : static_cast<int>(v); }
 

@@ -36,8 +36,10 @@ void TcpOptionChanged(Context& ctx, Connection& conn, TcpOptionChange what, int 
       }
       break;
     case TcpOptionChange::kKeepalive:
-      if (options.keepalive) StartKeepalive(ctx, conn);
-      else if (conn.slow_timer == SlowTimer::kKeepalive) StopSlowTimer(conn);
+      if (options.keepalive)
+        StartKeepalive(ctx, conn);
+      else if (conn.slow_timer == SlowTimer::kKeepalive)
+        StopSlowTimer(conn);
       break;
     case TcpOptionChange::kUserTimeout: conn.user_timeout_ms = options.user_timeout_ms; break;
     case TcpOptionChange::kCongestion: CcInit(EnvOf(ctx), conn.snd, options.congestion); break;

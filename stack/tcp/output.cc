@@ -19,9 +19,7 @@ namespace {
 // A frame's IP packet is at most 64 KiB; the rest is room for the largest headers.
 constexpr uint32_t kMaxFramePayload = 65535 - 40 - kMaxTcpHeaderBytes;
 
-bool Corked(const Connection& conn) {
-  return conn.cork_more || (conn.socket != nullptr && conn.socket->options.cork);
-}
+bool Corked(const Connection& conn) { return conn.cork_more || (conn.socket != nullptr && conn.socket->options.cork); }
 // Nagle is off: by option, for orphans (nothing will follow), and where the sender needs a segment out.
 bool NagleOff(const Connection& conn) {
   return conn.socket == nullptr || conn.socket->options.nodelay || conn.nonagle_push;
@@ -124,8 +122,8 @@ PollResult Emit(Context& ctx, Connection& conn, TxFrame& frame, const Piece& wha
 
   uint16_t pieces = frame.piece_count;
   IpFields ip{conn.tos, conn.ttl, true};
-  std::byte* out = BeginFrame(ctx, conn.path, frame, conn.tuple.local.address, conn.tuple.peer.address, kProtocolTcp, ip,
-                              kTcpHeaderBytes + n, what.payload);
+  std::byte* out = BeginFrame(ctx, conn.path, frame, conn.tuple.local.address, conn.tuple.peer.address, kProtocolTcp,
+                              ip, kTcpHeaderBytes + n, what.payload);
   if (out == nullptr) return PollResult::kConsumed;
   WriteTcp(out, h);
   std::memcpy(out + kTcpHeaderBytes, option_bytes, n);
@@ -137,8 +135,7 @@ PollResult Emit(Context& ctx, Connection& conn, TxFrame& frame, const Piece& wha
   ctx.counters().Add(Counter::kTcpOutSegs, segments);
   if (what.flags.Has(kTcpAck)) OnAckSent(conn);
   auto gso = static_cast<uint16_t>(what.payload > mss ? mss : 0);
-  FrameFate fate =
-      FinishTcpFrame(ctx, conn.path, frame, conn.tuple.local.address, conn.tuple.peer.address, gso);
+  FrameFate fate = FinishTcpFrame(ctx, conn.path, frame, conn.tuple.local.address, conn.tuple.peer.address, gso);
   return fate == FrameFate::kReady ? PollResult::kFrame : PollResult::kConsumed;
 }
 
@@ -317,8 +314,10 @@ PollResult TcpPollSegment(Context& ctx, Connection& conn, TxFrame& frame) noexce
     }
     if (result == PollResult::kNothing && conn.wakeup_due) result = SendProbe(ctx, conn, frame);
     if (result == PollResult::kNothing && conn.ack_now) {
-      if (conn.state == TcpState::kSynRecv && conn.snd.snd_una == conn.iss) conn.ack_now = false;
-      else result = SendAck(ctx, conn, frame, AcceptableSeq(conn));
+      if (conn.state == TcpState::kSynRecv && conn.snd.snd_una == conn.iss)
+        conn.ack_now = false;
+      else
+        result = SendAck(ctx, conn, frame, AcceptableSeq(conn));
     }
     if (result != PollResult::kNothing) {
       SyncTimer(ctx, conn);

@@ -12,13 +12,13 @@ struct Context;
 
 // Why no (more) new data is sent.
 enum class NoSend : uint8_t {
-  kNone,         // it is sent
-  kNothing,      // nothing queued
-  kNagle,        // a small segment waits for the acknowledgement of another (RFC 896, Minshall)
-  kCork,         // TCP_CORK or MSG_MORE
-  kCwnd,         // congestion window
-  kPeerWindow,   // the peer's window is closed
-  kSws,          // it is open, but by less than the next segment (RFC 9293 3.8.6.2.1)
+  kNone,        // it is sent
+  kNothing,     // nothing queued
+  kNagle,       // a small segment waits for the acknowledgement of another (RFC 896, Minshall)
+  kCork,        // TCP_CORK or MSG_MORE
+  kCwnd,        // congestion window
+  kPeerWindow,  // the peer's window is closed
+  kSws,         // it is open, but by less than the next segment (RFC 9293 3.8.6.2.1)
 };
 
 struct NewData {

@@ -7,8 +7,9 @@
 
 namespace ustcp {
 
-inline constexpr uint32_t kPawsTimestampLife = 24 * 24 * 60 * 60;   // s after which an idle connection's TS.Recent is void
-inline constexpr uint32_t kPawsResetAge = 60;                       // s after which a RST is believed in any case
+inline constexpr uint32_t kPawsTimestampLife =
+    24 * 24 * 60 * 60;                         // s after which an idle connection's TS.Recent is void
+inline constexpr uint32_t kPawsResetAge = 60;  // s after which a RST is believed in any case
 
 inline uint32_t SecondsOf(Instant t) {
   return static_cast<uint32_t>(std::chrono::duration_cast<std::chrono::seconds>(t.time_since_epoch()).count());
@@ -18,7 +19,7 @@ inline uint32_t SecondsOf(Instant t) {
 inline bool PawsAccepts(uint32_t recent, uint32_t recent_age_s, uint32_t value, Instant now, int32_t slack) {
   if (static_cast<int32_t>(recent - value) <= slack) return true;
   if (SecondsOf(now) - recent_age_s >= kPawsTimestampLife) return true;
-  return recent == 0;   // peers that send zero in their SYN
+  return recent == 0;  // peers that send zero in their SYN
 }
 
 inline bool PawsRejects(uint32_t recent, uint32_t recent_age_s, uint32_t value, Instant now, bool rst) {

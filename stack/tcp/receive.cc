@@ -67,8 +67,10 @@ void FreeCharged(Context& ctx, Connection& conn, Buf* b) {
 
 void AppendInOrder(Connection& conn, Buf* b) {
   b->next = nullptr;
-  if (conn.rcv_tail != nullptr) conn.rcv_tail->next = b;
-  else conn.rcv_head = b;
+  if (conn.rcv_tail != nullptr)
+    conn.rcv_tail->next = b;
+  else
+    conn.rcv_head = b;
   USTCP_FAULT_POINT();
   conn.rcv_tail = b;
 }
@@ -145,8 +147,7 @@ void TrimSackBlocks(Connection& conn) noexcept {
 
 bool QueueOutOfOrder(Context& ctx, Connection& conn, const Segment& seg) noexcept {
   // Out-of-order data is a favour: it may use as much again as the buffer, no more (Linux: tcp_try_rmem_schedule).
-  if (conn.rcv_memory > conn.rcvbuf && conn.ofo_head != nullptr &&
-      Seq(conn.ofo_tail->seq).Before(seg.seq)) {
+  if (conn.rcv_memory > conn.rcvbuf && conn.ofo_head != nullptr && Seq(conn.ofo_tail->seq).Before(seg.seq)) {
     ctx.counters().Add(Counter::kTcpExtTCPOFODrop);
     return false;
   }
@@ -197,8 +198,10 @@ bool QueueOutOfOrder(Context& ctx, Connection& conn, const Segment& seg) noexcep
     if ((after->flags & kFinFollows) != 0 && after_end == end) fin = true;
     Buf* next = after->next;
     FreeCharged(ctx, conn, after);
-    if (before != nullptr) before->next = next;
-    else conn.ofo_head = next;
+    if (before != nullptr)
+      before->next = next;
+    else
+      conn.ofo_head = next;
     if (next == nullptr) conn.ofo_tail = before;
     after = next;
   }
@@ -210,8 +213,10 @@ bool QueueOutOfOrder(Context& ctx, Connection& conn, const Segment& seg) noexcep
     if (fin) b->flags |= kFinFollows;
     conn.rcv_memory += static_cast<uint32_t>(b->tag);
     b->next = after;
-    if (before != nullptr) before->next = b;
-    else conn.ofo_head = b;
+    if (before != nullptr)
+      before->next = b;
+    else
+      conn.ofo_head = b;
     USTCP_FAULT_POINT();
     if (after == nullptr) conn.ofo_tail = b;
   }
@@ -229,8 +234,7 @@ bool DrainOutOfOrder(Context& ctx, Connection& conn) noexcept {
     Seq end = Seq(b->seq) + b->length;
     bool fin_follows = (b->flags & kFinFollows) != 0;
     b->flags = 0;
-    if (Seq(b->seq).Before(conn.rcv_nxt))
-      ExtendDsack(ctx, conn, {Seq(b->seq), Seq::Earliest(conn.rcv_nxt, end)});
+    if (Seq(b->seq).Before(conn.rcv_nxt)) ExtendDsack(ctx, conn, {Seq(b->seq), Seq::Earliest(conn.rcv_nxt, end)});
     if (end.AtOrBefore(conn.rcv_nxt)) {
       if (fin_follows && end == conn.rcv_nxt) fin = true;
       FreeCharged(ctx, conn, b);

@@ -10,8 +10,8 @@ bool SendStandalone(Context& ctx, const Path& path, const Tuple& tuple, TcpHeade
   std::byte option_bytes[kMaxTcpOptionBytes];
   size_t n = WriteTcpOptions(option_bytes, options);
   TxFrame frame;
-  std::byte* out = BeginFrame(ctx, path, frame, tuple.local.address, tuple.peer.address, kProtocolTcp, ip,
-                              kTcpHeaderBytes + n, 0);
+  std::byte* out =
+      BeginFrame(ctx, path, frame, tuple.local.address, tuple.peer.address, kProtocolTcp, ip, kTcpHeaderBytes + n, 0);
   if (out == nullptr) return false;
   header.source_port = tuple.local.port;
   header.destination_port = tuple.peer.port;

@@ -12,15 +12,15 @@ namespace ustcp {
 
 struct Segment {
   TcpPacket* packet = nullptr;
-  Seq seq;                    // SEG.SEQ
-  Seq end;                    // behind the last sequence number, SYN and FIN counted
-  Seq ack;                    // with the ACK bit only
+  Seq seq;  // SEG.SEQ
+  Seq end;  // behind the last sequence number, SYN and FIN counted
+  Seq ack;  // with the ACK bit only
   TcpFlags flags;
-  uint16_t window = 0;        // as on the wire, unscaled
+  uint16_t window = 0;  // as on the wire, unscaled
   uint16_t urgent_pointer = 0;
-  uint16_t count = 1;         // original segments in a merged frame
-  uint16_t segment_bytes = 0; // payload bytes of each of them (the last may be shorter)
-  uint16_t header_bytes = 0;  // TCP header with options
+  uint16_t count = 1;          // original segments in a merged frame
+  uint16_t segment_bytes = 0;  // payload bytes of each of them (the last may be shorter)
+  uint16_t header_bytes = 0;   // TCP header with options
   Bytes payload;
   TcpOptions options;
 

@@ -77,8 +77,10 @@ size_t Append(Context& ctx, Connection& conn, Reader& reader, size_t limit) {
         ctx.shard.bufs.Give(fresh);
         break;
       }
-      if (tail != nullptr) tail->next = fresh;
-      else conn.send_head = fresh;
+      if (tail != nullptr)
+        tail->next = fresh;
+      else
+        conn.send_head = fresh;
       USTCP_FAULT_POINT();
       conn.send_tail = fresh;
       USTCP_FAULT_POINT();

@@ -33,17 +33,25 @@ class TcpView;
 struct TcpPacket {
   IpAddress source;
   IpAddress destination;
-  Bytes segment;            // TCP header and payload
-  uint8_t tos = 0;          // with ECN bits
+  Bytes segment;    // TCP header and payload
+  uint8_t tos = 0;  // with ECN bits
   uint8_t ttl = 0;
-  uint16_t gso_size = 0;    // of a merged frame: bytes per original segment; 0: a single segment
+  uint16_t gso_size = 0;  // of a merged frame: bytes per original segment; 0: a single segment
   RxFrame* frame = nullptr;
 };
 void TcpInput(Context& ctx, TcpPacket& packet) noexcept;
 
 // An ICMP error about a segment of ours: `tuple` and `seq` from the embedded packet (RFC 5927 checks are TCP's).
-enum class IcmpKind : uint8_t { kPortUnreachable, kHostUnreachable, kNetUnreachable, kProhibited, kProtocolUnreachable,
-                                kPacketTooBig, kTimeExceeded, kParameterProblem };
+enum class IcmpKind : uint8_t {
+  kPortUnreachable,
+  kHostUnreachable,
+  kNetUnreachable,
+  kProhibited,
+  kProtocolUnreachable,
+  kPacketTooBig,
+  kTimeExceeded,
+  kParameterProblem
+};
 void TcpIcmpError(Context& ctx, const Tuple& tuple, uint32_t seq, IcmpKind kind, uint32_t mtu) noexcept;
 
 // The neighbour of a path failed: connections in SYN_SENT end with EHOSTUNREACH, others remember a soft error.
@@ -57,7 +65,7 @@ struct SendSource {
   // Puts at most `n` bytes at `to` and returns how many; fewer than `n`: that is all for now.
   size_t (*read)(void* self, std::byte* to, size_t n) = nullptr;
   void* self = nullptr;
-  bool ended = false;   // out: it gave fewer than it was asked for
+  bool ended = false;  // out: it gave fewer than it was asked for
 };
 
 // Active open. socket.local and socket.peer are set; registers the tuple. Errors: EADDRNOTAVAIL (tuple taken),
@@ -75,11 +83,11 @@ size_t TcpReceive(Context& ctx, Connection& conn, const iovec* iov, int iov_coun
 // MSG_OOB. Errors as Linux: EINVAL (no urgent data or OOBINLINE or already read), EAGAIN (not arrived yet).
 Result<size_t> TcpReceiveUrgent(Context& ctx, Connection& conn, void* to, size_t length, bool peek) noexcept;
 bool TcpAtMark(const Connection& conn) noexcept;
-bool TcpPeerFinished(const Connection& conn) noexcept;     // FIN received and everything before it read: reads return 0
-size_t TcpReadable(const Connection& conn) noexcept;      // FIONREAD
-size_t TcpUnacked(const Connection& conn) noexcept;       // SIOCOUTQ
-size_t TcpUnsent(const Connection& conn) noexcept;        // SIOCOUTQNSD
-size_t TcpSendRoom(const Connection& conn) noexcept;      // bytes a send would take now
+bool TcpPeerFinished(const Connection& conn) noexcept;  // FIN received and everything before it read: reads return 0
+size_t TcpReadable(const Connection& conn) noexcept;    // FIONREAD
+size_t TcpUnacked(const Connection& conn) noexcept;     // SIOCOUTQ
+size_t TcpUnsent(const Connection& conn) noexcept;      // SIOCOUTQNSD
+size_t TcpSendRoom(const Connection& conn) noexcept;    // bytes a send would take now
 // The level of readiness (EPOLL bits) that the connection itself shows, as Linux's tcp_poll computes it.
 uint32_t TcpPoll(const Connection& conn, const Socket& socket) noexcept;
 // shutdown(SHUT_WR): FIN after the queued data. Idempotent.
@@ -95,8 +103,18 @@ void TcpDisconnect(Context& ctx, Connection& conn) noexcept;
 // True while a lingering close() has to wait: unsent or unacknowledged data or FIN.
 bool TcpLingering(const Connection& conn) noexcept;
 // An option of the socket changed that matters to a running connection.
-enum class TcpOptionChange : uint8_t { kNodelay, kCork, kQuickAck, kKeepalive, kUserTimeout, kCongestion, kBuffers,
-                                       kWindowClamp, kMaxSeg, kLinger2 };
+enum class TcpOptionChange : uint8_t {
+  kNodelay,
+  kCork,
+  kQuickAck,
+  kKeepalive,
+  kUserTimeout,
+  kCongestion,
+  kBuffers,
+  kWindowClamp,
+  kMaxSeg,
+  kLinger2
+};
 void TcpOptionChanged(Context& ctx, Connection& conn, TcpOptionChange what, int value) noexcept;
 // SO_RCVBUF and SO_SNDBUF as they are right now (automatic tuning); the initial values without a connection.
 int TcpReceiveBuffer(const Context& ctx, const Connection* conn) noexcept;

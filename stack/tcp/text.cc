@@ -72,9 +72,10 @@ void AckOrDelay(Context& ctx, Connection& conn) {
   bool quick = conn.quick != 0 && !InPingpong(ctx, conn);
   uint32_t unacked = conn.rcv_nxt.raw() - conn.rcv_wup.raw();
   // More than one full segment, and the window has moved with it or the program is still waiting for more.
-  bool full = unacked > conn.rcv_mss && (UnreadBytes(conn) < static_cast<uint32_t>(std::max(
-                                             conn.socket != nullptr ? conn.socket->options.rcvlowat : 1, 1)) ||
-                                         ComputeWindow(conn) >= conn.rcv_wnd);
+  bool full = unacked > conn.rcv_mss &&
+              (UnreadBytes(conn) <
+                   static_cast<uint32_t>(std::max(conn.socket != nullptr ? conn.socket->options.rcvlowat : 1, 1)) ||
+               ComputeWindow(conn) >= conn.rcv_wnd);
   if (full || quick || conn.ack_now || conn.ofo_head != nullptr) {
     AckNow(ctx, conn);
     return;
@@ -149,7 +150,7 @@ bool QueueText(Context& ctx, Connection& conn, Segment& seg) {
     return true;
   }
   if (seg.seq.AtOrAfter(conn.rcv_nxt + window)) {
-    QuickAckFor(conn);   // a window probe, for example
+    QuickAckFor(conn);  // a window probe, for example
     return true;
   }
   if (seg.seq.Before(conn.rcv_nxt)) {

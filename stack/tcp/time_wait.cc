@@ -60,7 +60,7 @@ void OnFinWait2Segment(Context& ctx, TimeWait& tw, Segment& seg, bool paws_rejec
   }
   bool reset = seg.syn() && seg.seq.AtOrAfter(tw.rcv_nxt);
   if (!reset) {
-    if (!seg.has_ack() || !seg.end.After(tw.rcv_nxt) || seg.end == seg.seq) return;   // nothing new
+    if (!seg.has_ack() || !seg.end.After(tw.rcv_nxt) || seg.end == seg.seq) return;  // nothing new
     // Data after close() would be lost: the peer has to know (RFC 9293 3.6.1).
     reset = !seg.fin() || seg.end != tw.rcv_nxt + 1;
   }
@@ -172,9 +172,7 @@ bool OnTimeWaitSegment(Context& ctx, TimeWait& tw, Segment& seg, Seq& iss) noexc
   return false;
 }
 
-void OnTimeWaitTimer(Context& ctx, TimeWait& tw) noexcept {
-  RemoveTimeWait(ctx, tw);
-}
+void OnTimeWaitTimer(Context& ctx, TimeWait& tw) noexcept { RemoveTimeWait(ctx, tw); }
 
 bool MayReuseTimeWait(const Context& ctx, const TimeWait& tw) noexcept {
   int32_t reuse = ctx.sysctls().tcp_tw_reuse;

@@ -25,7 +25,7 @@ Duration RtoMax(const Context& ctx) { return milliseconds(ctx.sysctls().tcp_rto_
 // Linux: tcp_probe0_base and tcp_probe0_when.
 Duration ProbeInterval(const Context& ctx, const Connection& conn) {
   Duration base = std::max<Duration>(conn.snd.rtt.rto, kMinProbeInterval);
-  constexpr int kMostDoublings = 10;   // log2(120 s / 200 ms), rounded up
+  constexpr int kMostDoublings = 10;  // log2(120 s / 200 ms), rounded up
   return std::min(base * (int64_t{1} << std::min<int>(conn.probe_backoff, kMostDoublings)), RtoMax(ctx));
 }
 
@@ -44,9 +44,7 @@ uint32_t OrphanRetries(const Context& ctx, const Connection& conn, bool alive) {
   return retries;
 }
 
-bool TooManyOrphans(const Context& ctx) {
-  return ctx.host.orphan_count.load() > ctx.sysctls().tcp_max_orphans;
-}
+bool TooManyOrphans(const Context& ctx) { return ctx.host.orphan_count.load() > ctx.sysctls().tcp_max_orphans; }
 
 void TimeOut(Context& ctx, Connection& conn) {
   ctx.counters().Add(Counter::kTcpExtTCPAbortOnTimeout);
@@ -167,9 +165,8 @@ bool OnKeepaliveTimer(Context& ctx, Connection& conn) {
   }
   int32_t own_count = conn.socket->options.keepcnt, own_interval = conn.socket->options.keepintvl_s;
   int32_t most = own_count != 0 ? own_count : ctx.sysctls().tcp_keepalive_probes;
-  bool expired = conn.user_timeout_ms != 0
-                     ? elapsed >= milliseconds(conn.user_timeout_ms) && conn.probes_out > 0
-                     : conn.probes_out >= most;
+  bool expired = conn.user_timeout_ms != 0 ? elapsed >= milliseconds(conn.user_timeout_ms) && conn.probes_out > 0
+                                           : conn.probes_out >= most;
   if (expired) {
     SendActiveReset(ctx, conn);
     TimeOut(ctx, conn);
@@ -205,7 +202,7 @@ bool OnSlowTimer(Context& ctx, Connection& conn) {
 void OnConnectionTimer(Context& ctx, Connection& conn) {
   if (conn.state == TcpState::kClosed) return;
   if (std::min({conn.snd.xmit_deadline, conn.delack_deadline, conn.slow_deadline}) > ctx.now) {
-    SyncTimer(ctx, conn);   // the deadline had moved
+    SyncTimer(ctx, conn);  // the deadline had moved
     return;
   }
   if (conn.delack_deadline <= ctx.now) OnDelayedAckTimer(ctx, conn);

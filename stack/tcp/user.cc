@@ -156,7 +156,7 @@ size_t TcpReceive(Context& ctx, Connection& conn, const iovec* iov, int iov_coun
       size_t n = std::min<size_t>(limit - copied, b->length - offset);
       if (conn.urgent_data != 0) {
         uint32_t mark = conn.urgent_seq.raw() - at.raw();
-        if (mark == 0 && copied > 0) goto done;   // a read stops at the mark, the next one starts there
+        if (mark == 0 && copied > 0) goto done;  // a read stops at the mark, the next one starts there
         if (mark == 0 && !is_inline) {
           at += 1;
           ++offset;
@@ -195,9 +195,7 @@ Result<size_t> TcpReceiveUrgent(Context& ctx, Connection& conn, void* to, size_t
   return Error{EAGAIN};
 }
 
-bool TcpAtMark(const Connection& conn) noexcept {
-  return conn.urgent_data != 0 && conn.urgent_seq == conn.copied_seq;
-}
+bool TcpAtMark(const Connection& conn) noexcept { return conn.urgent_data != 0 && conn.urgent_seq == conn.copied_seq; }
 
 size_t TcpReadable(const Connection& conn) noexcept {
   if (conn.state == TcpState::kSynSent || conn.state == TcpState::kSynRecv) return 0;

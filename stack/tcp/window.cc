@@ -35,8 +35,8 @@ InitialWindow SelectInitialWindow(const Sysctls& sysctls, uint32_t space, uint32
   w.rcv_wnd = std::min(space, sysctls.tcp_workaround_signed_windows != 0 ? 32767u : kMaxUnscaledWindow);
   w.rcv_wscale = 0;
   if (scaling) {
-    uint32_t largest = std::max({space, static_cast<uint32_t>(sysctls.tcp_rmem[2]),
-                                 static_cast<uint32_t>(sysctls.rmem_max)});
+    uint32_t largest =
+        std::max({space, static_cast<uint32_t>(sysctls.tcp_rmem[2]), static_cast<uint32_t>(sysctls.rmem_max)});
     largest = std::min(largest, clamp);
     int shift = static_cast<int>(std::bit_width(largest)) - 1 - 15;
     w.rcv_wscale = static_cast<uint8_t>(std::clamp(shift, 0, int{kMaxWindowScale}));
@@ -201,8 +201,8 @@ void AdjustReceiveSpace(Context& ctx, Connection& conn) noexcept {
       uint64_t window = 2 * uint64_t{copied} + 16u * conn.advmss;
       uint64_t grow = window * (copied - conn.tuning_space) / std::max(conn.tuning_space, 1u);
       window += 2 * grow;
-      uint64_t space = std::min<uint64_t>((window << 8) / conn.scaling_ratio,
-                                          static_cast<uint64_t>(ctx.sysctls().tcp_rmem[2]));
+      uint64_t space =
+          std::min<uint64_t>((window << 8) / conn.scaling_ratio, static_cast<uint64_t>(ctx.sysctls().tcp_rmem[2]));
       if (space > conn.rcvbuf) {
         conn.rcvbuf = static_cast<uint32_t>(space);
         conn.window_clamp = std::min(FullSpace(conn), kMaxUnscaledWindow << conn.rcv_wscale);

@@ -54,7 +54,7 @@ void TimerWheel::Insert(TimerNode& node) noexcept {
         earliest_known_[level] |= bit;
         earliest_[slot] = node.deadline;
       } else {
-        earliest_[slot] = std::min(earliest_[slot], node.deadline);   // of no use while it is not known
+        earliest_[slot] = std::min(earliest_[slot], node.deadline);  // of no use while it is not known
       }
       node.slot = slot;
       occupied_[level] |= bit;

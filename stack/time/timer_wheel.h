@@ -13,10 +13,10 @@ namespace ustcp {
 struct SlotHeader;
 
 struct TimerNode {
-  TimerNode* next = nullptr;   // circular list with the slot's head
-  TimerNode* prev = nullptr;   // null: not armed
+  TimerNode* next = nullptr;  // circular list with the slot's head
+  TimerNode* prev = nullptr;  // null: not armed
   Instant deadline = kNever;
-  SlotHeader* owner = nullptr;   // whose deadline this is; its kind says what to do
+  SlotHeader* owner = nullptr;  // whose deadline this is; its kind says what to do
   uint16_t slot = 0;
   bool armed() const { return prev != nullptr; }
 };
@@ -51,7 +51,7 @@ class TimerWheel {
   void Advance(uint64_t tick) noexcept;
   Instant SlotEarliest(int slot) noexcept;
 
-  uint64_t tick_;            // everything before this tick has been moved to `due_` or down
+  uint64_t tick_;  // everything before this tick has been moved to `due_` or down
   size_t armed_;
   bool next_known_;
   Instant next_;
@@ -61,7 +61,7 @@ class TimerWheel {
   uint64_t earliest_known_[kLevels];
   Instant earliest_[kLevels * kSlots];
   TimerNode slots_[kLevels * kSlots];
-  TimerNode due_;            // expired or of the current tick, unsorted
+  TimerNode due_;  // expired or of the current tick, unsorted
 };
 
 }  // namespace ustcp

@@ -26,12 +26,8 @@ Walk WalkOptions(ConstBytes options) {
 
 }  // namespace
 
-bool Ipv4View::OptionsAreSound(ConstBytes options) noexcept {
-  return WalkOptions(options) != Walk::kMalformed;
-}
+bool Ipv4View::OptionsAreSound(ConstBytes options) noexcept { return WalkOptions(options) != Walk::kMalformed; }
 
-bool Ipv4View::has_source_route() const noexcept {
-  return WalkOptions(options()) == Walk::kSourceRoute;
-}
+bool Ipv4View::has_source_route() const noexcept { return WalkOptions(options()) == Walk::kSourceRoute; }
 
 }  // namespace ustcp

@@ -16,16 +16,10 @@ Ipv6Fault Problem(DropReason reason, uint8_t code, size_t pointer) {
 Ipv6Fault UnknownOption(uint8_t type, size_t pointer) {
   Ipv6Fault fault = Problem(DropReason::kIpv6Option, 2, pointer);
   switch (type >> 6) {
-    case 0:
-      return {};
-    case 1:
-      fault.answer = false;
-      break;
-    case 2:
-      fault.answer_multicast = true;
-      break;
-    default:
-      break;
+    case 0: return {};
+    case 1: fault.answer = false; break;
+    case 2: fault.answer_multicast = true; break;
+    default: break;
   }
   return fault;
 }
@@ -83,10 +77,8 @@ std::optional<Ipv6Chain> WalkIpv6Extensions(ConstBytes packet, uint8_t next_head
         }
         break;
       case kIpv6Routing:
-      case kIpv6DestinationOptions:
-        break;
-      default:
-        return chain;
+      case kIpv6DestinationOptions: break;
+      default: return chain;
     }
     if (count == kMaxIpv6Extensions) return fail({.reason = DropReason::kIpv6Extension});
     if (room < 8) return fail({.reason = DropReason::kIpv6Extension});

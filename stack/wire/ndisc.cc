@@ -11,12 +11,9 @@ enum NeighborOptionType : uint8_t { kSourceMac = 1, kTargetMac = 2, kPrefix = 3,
 // Bytes of each type before its options.
 constexpr size_t FixedBytes(uint8_t type) {
   switch (type) {
-    case kRouterSolicitation:
-      return 8;
-    case kRouterAdvertisement:
-      return 16;
-    default:
-      return 24;
+    case kRouterSolicitation: return 8;
+    case kRouterAdvertisement: return 16;
+    default: return 24;
   }
 }
 
@@ -52,14 +49,11 @@ bool ReadOptions(ConstBytes bytes, NeighborOptions& o) {
       case kTargetMac:
         if (length == 8 && !o.target_mac) o.target_mac = ReadMac(option);
         break;
-      case kPrefix:
-        ReadPrefix(option, o);
-        break;
+      case kPrefix: ReadPrefix(option, o); break;
       case kMtu:
         if (length == 8 && !o.mtu) o.mtu = LoadBe32(option.data() + 4);
         break;
-      default:
-        break;
+      default: break;
     }
     bytes = bytes.subspan(length);
   }
@@ -72,26 +66,21 @@ bool IsGoodTarget(const std::byte* p) {
   return !target.is_multicast() && !target.is_v4();
 }
 
-bool IsSolicitedNodeGroup(const IpAddress& a) {
-  return a == SolicitedNodeGroup(a);
-}
+bool IsSolicitedNodeGroup(const IpAddress& a) { return a == SolicitedNodeGroup(a); }
 
 bool RulesHold(const Icmpv6View& m, const IpAddress& source, const IpAddress& destination, const NeighborOptions& o) {
   const std::byte* p = m.bytes().data();
   const bool unspecified = source == IpAddress::AnyV6();
   switch (m.type()) {
-    case kRouterSolicitation:
-      return !(unspecified && o.source_mac);
-    case kRouterAdvertisement:
-      return source.is_link_local();
+    case kRouterSolicitation: return !(unspecified && o.source_mac);
+    case kRouterAdvertisement: return source.is_link_local();
     case kNeighborSolicitation:
       if (!IsGoodTarget(p + 8)) return false;
       return !unspecified || (IsSolicitedNodeGroup(destination) && !o.source_mac);
     case kNeighborAdvertisement:
       if (!IsGoodTarget(p + 8)) return false;
       return !(destination.is_multicast() && (Load8(p + 4) & 0x40) != 0);
-    default:
-      return false;
+    default: return false;
   }
 }
 

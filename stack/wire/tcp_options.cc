@@ -47,16 +47,13 @@ void ReadSynOption(uint8_t kind, ConstBytes body, TcpOptions& o) {
     case kSackPermitted:
       if (body.empty()) o.sack_permitted = true;
       break;
-    case kFastOpen:
-      ReadFastOpen(body, false, o.fast_open);
-      break;
+    case kFastOpen: ReadFastOpen(body, false, o.fast_open); break;
     case kExperimental:
       if (body.size() >= 2 && LoadBe16(body.data()) == kFastOpenMagic) {
         ReadFastOpen(body.subspan(2), true, o.fast_open);
       }
       break;
-    default:
-      break;
+    default: break;
   }
 }
 
@@ -84,9 +81,7 @@ void ReadOption(uint8_t kind, ConstBytes body, bool syn, TcpOptions& o) {
   }
 }
 
-size_t FastOpenBytes(const FastOpenOption& f) {
-  return (f.experimental ? 4u : 2u) + f.length;
-}
+size_t FastOpenBytes(const FastOpenOption& f) { return (f.experimental ? 4u : 2u) + f.length; }
 
 std::byte* WriteFastOpen(std::byte* p, const FastOpenOption& f) {
   size_t length = FastOpenBytes(f);

@@ -74,9 +74,7 @@ inline size_t WriteLoneTimestamps(std::byte* out, TcpTimestamps ts) noexcept {
 size_t WriteTcpOptions(std::byte* out, const TcpOptions& o) noexcept;
 
 // How many SACK blocks fit beside the timestamps of a data segment.
-constexpr size_t MaxSackBlocks(bool timestamps) {
-  return timestamps ? 3 : 4;
-}
+constexpr size_t MaxSackBlocks(bool timestamps) { return timestamps ? 3 : 4; }
 
 // The size WriteTcpOptions gives on a data segment: timestamps and `sack_count` blocks.
 constexpr size_t DataOptionBytes(bool timestamps, size_t sack_count) {

@@ -31,7 +31,7 @@ class Link {
     test::TestHost box;
     Shard& shard;
     IpAddress address;
-    std::vector<Buf*> arriving;   // frames as a driver reads them, in buffers of this side
+    std::vector<Buf*> arriving;  // frames as a driver reads them, in buffers of this side
   };
 
   Link() : sides_{Side(1), Side(2)}, batch_(std::make_unique<TxBatch>()) {}
@@ -136,7 +136,7 @@ class Link {
   // A frame of `from`'s, for a benchmark that polls by itself.
   void Copy(int to, const TxFrame& frame) {
     Side& s = sides_[to];
-    Buf* b = s.shard.bufs.Take(BufClass::kFrame);   // one thread, so without the lock
+    Buf* b = s.shard.bufs.Take(BufClass::kFrame);  // one thread, so without the lock
     b->offset = kFrameReadOffset + sizeof(VirtioNetHeader);
     std::memcpy(b->begin() - sizeof(VirtioNetHeader), &frame.vnet, sizeof(VirtioNetHeader));
     std::byte* at = b->begin();

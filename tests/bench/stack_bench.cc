@@ -26,14 +26,23 @@ struct Connected {
     for (int i = 0; i < 64; ++i) {
       link.On(1, [&](Context& ctx) { Link::Send(ctx, *server, 65536); });
       link.Settle();
-      link.On(0, [&](Context& ctx) { while (Link::Receive(ctx, *client) > 0) {} });
+      link.On(0, [&](Context& ctx) {
+        while (Link::Receive(ctx, *client) > 0) {
+        }
+      });
       link.Pass(50ms);
     }
   }
   // Delayed acknowledgements and window updates go their way, unmeasured.
   void Rest() {
-    link.On(0, [&](Context& ctx) { while (Link::Receive(ctx, *client) > 0) {} });
-    link.On(1, [&](Context& ctx) { while (Link::Receive(ctx, *server) > 0) {} });
+    link.On(0, [&](Context& ctx) {
+      while (Link::Receive(ctx, *client) > 0) {
+      }
+    });
+    link.On(1, [&](Context& ctx) {
+      while (Link::Receive(ctx, *server) > 0) {
+      }
+    });
     link.Settle();
     link.Pass(50ms);
   }
@@ -80,7 +89,8 @@ void SegmentIn(benchmark::State& state) {
     auto begun = Clock::now();
     c.link.On(0, [&](Context& ctx) {
       c.link.Deliver(0, ctx);
-      while (Link::Receive(ctx, *c.client) > 0) {}
+      while (Link::Receive(ctx, *c.client) > 0) {
+      }
     });
     state.SetIterationTime(Seconds(Clock::now() - begun) / kGroup);
     c.Rest();
@@ -145,7 +155,8 @@ void TimerArmAndCancel(benchmark::State& state) {
   wheel->Init(test::TestHost::DefaultStart());
   std::mt19937 random(1);
   std::vector<TimerNode> others(static_cast<size_t>(state.range(0)));
-  for (TimerNode& node : others) wheel->Arm(node, test::TestHost::DefaultStart() + 1s + Duration{random() % 60'000'000'000});
+  for (TimerNode& node : others)
+    wheel->Arm(node, test::TestHost::DefaultStart() + 1s + Duration{random() % 60'000'000'000});
   TimerNode node;
   for (auto _ : state) {
     wheel->Arm(node, test::TestHost::DefaultStart() + 200ms);
@@ -177,7 +188,8 @@ void TimerExpiry(benchmark::State& state) {
   for (auto _ : state) {
     for (TimerNode& node : nodes) wheel->Arm(node, now + Duration{random() % 1'000'000'000});
     now += 1s;
-    while (wheel->Expire(now) != nullptr) {}
+    while (wheel->Expire(now) != nullptr) {
+    }
   }
   state.SetItemsProcessed(static_cast<int64_t>(state.iterations()) * state.range(0));
 }
@@ -208,7 +220,7 @@ void EpollTurn(benchmark::State& state) {
     });
     benchmark::DoNotOptimize(EpollCollect(*set, events, 64));
     servers[i]->ready.fetch_and(~uint32_t{EPOLLIN});
-    benchmark::DoNotOptimize(EpollCollect(*set, events, 64));   // a level that is gone leaves the list
+    benchmark::DoNotOptimize(EpollCollect(*set, events, 64));  // a level that is gone leaves the list
     i = (i + 1) % servers.size();
   }
 }

@@ -36,15 +36,9 @@ Input Mutate(Input input, std::mt19937& rng) {
     const size_t run = std::min<size_t>(1 + below(16), input.size() - at);
     const auto end = position + static_cast<std::ptrdiff_t>(run);
     switch (input.empty() ? 4 : below(5)) {
-      case 0:
-        input[at] = static_cast<uint8_t>(input[at] ^ (1U << below(8)));
-        break;
-      case 1:
-        input[at] = static_cast<uint8_t>(rng());
-        break;
-      case 2:
-        input.erase(position, end);
-        break;
+      case 0: input[at] = static_cast<uint8_t>(input[at] ^ (1U << below(8))); break;
+      case 1: input[at] = static_cast<uint8_t>(rng()); break;
+      case 2: input.erase(position, end); break;
       case 3: {
         const Input copy(position, end);
         input.insert(position, copy.begin(), copy.end());

@@ -270,7 +270,8 @@ class World {
     const size_t bytes = script.Word();
     const uint8_t how = script.Byte();
     if (d == nullptr) return;
-    const int flags = ((how & 1) != 0 ? MSG_PEEK : 0) | ((how & 6) == 6 ? MSG_OOB : 0) | ((how & 8) != 0 ? MSG_TRUNC : 0);
+    const int flags =
+        ((how & 1) != 0 ? MSG_PEEK : 0) | ((how & 6) == 6 ? MSG_OOB : 0) | ((how & 8) != 0 ? MSG_TRUNC : 0);
     std::vector<std::byte> data(bytes);
     std::array<iovec, 2> iov;
     iov[0] = {data.data(), bytes / 3};
@@ -328,9 +329,7 @@ class World {
     const size_t given = (how & 0x20) != 0 ? length : std::min<socklen_t>(length, 2);
     for (size_t i = 0; i < given; ++i) value[i] = script.Byte();
     if (d == nullptr) return;
-    net_.On(side_, [&](Context& ctx) {
-      (void)SetOption(ctx, *d->socket, LevelOf(how), name, value.get(), length);
-    });
+    net_.On(side_, [&](Context& ctx) { (void)SetOption(ctx, *d->socket, LevelOf(how), name, value.get(), length); });
   }
 
   void GetSomeOption(Script& script) {
@@ -341,9 +340,8 @@ class World {
     std::unique_ptr<uint8_t[]> value(new uint8_t[length]{});
     if (d == nullptr) return;
     const socklen_t room = length;
-    Error e = net_.On(side_, [&](Context& ctx) {
-      return GetOption(ctx, *d->socket, LevelOf(how), name, value.get(), &length);
-    });
+    Error e = net_.On(
+        side_, [&](Context& ctx) { return GetOption(ctx, *d->socket, LevelOf(how), name, value.get(), &length); });
     if (e == kOk && length > room) Fail("getsockopt says it wrote more than there was room for");
     Endpoint endpoint;
     for (bool peer : {false, true}) {
@@ -376,9 +374,12 @@ class World {
     event.data.u64 = reinterpret_cast<uintptr_t>(d->socket);
     const int fd = how >> 6;
     net_.On(side_, [&](Context& ctx) {
-      if ((how & 3) == 0) (void)EpollModify(ctx, *sets_[side_], *d->socket, fd, event);
-      else if ((how & 3) == 1) (void)EpollDelete(ctx, *sets_[side_], *d->socket, fd);
-      else (void)EpollAdd(ctx, *sets_[side_], *d->socket, fd, event);
+      if ((how & 3) == 0)
+        (void)EpollModify(ctx, *sets_[side_], *d->socket, fd, event);
+      else if ((how & 3) == 1)
+        (void)EpollDelete(ctx, *sets_[side_], *d->socket, fd);
+      else
+        (void)EpollAdd(ctx, *sets_[side_], *d->socket, fd, event);
     });
   }
 
@@ -411,11 +412,10 @@ class World {
   }
 
   void Finish() {
-    loss_ = static_cast<uint8_t>(loss_ >= 128 ? 255 : 0);   // a dead link, or a good one
+    loss_ = static_cast<uint8_t>(loss_ >= 128 ? 255 : 0);  // a dead link, or a good one
     doubling_ = delay_ = damage_ = 0;
     for (side_ = 0; side_ < 2; ++side_) {
-      for (Descriptor& d : Table())
-        net_.On(side_, [&](Context& ctx) { (void)ReleaseSocket(ctx, *d.socket); });
+      for (Descriptor& d : Table()) net_.On(side_, [&](Context& ctx) { (void)ReleaseSocket(ctx, *d.socket); });
       Table().clear();
       EpollWake(*sets_[side_], *waiters_[side_]);
       ReleaseEpollSet(net_.side(side_).box.host(), *sets_[side_], net_.now());
@@ -423,7 +423,7 @@ class World {
     }
     CheckBoth();
     net_.RunUntil([this] { return Idle(net_.side(0).shard) && Idle(net_.side(1).shard); }, std::chrono::hours(4));
-    net_.Run(std::chrono::minutes(2));   // datagrams in the making and frames that wait for a neighbour
+    net_.Run(std::chrono::minutes(2));  // datagrams in the making and frames that wait for a neighbour
     CheckBoth();
     for (int i = 0; i < 2; ++i) ExpectEmpty(net_.side(i).shard, net_.side(i).box.host());
   }

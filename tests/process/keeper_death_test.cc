@@ -54,7 +54,7 @@ class KeeperDeath : public KeeperTest {
     size_t sockets = 0;
     size_t processes = 0;
     size_t shards = 0;
-    size_t buf_bytes[2] = {};   // of the first two pools
+    size_t buf_bytes[2] = {};  // of the first two pools
     int32_t keeper_pid = 0;
     int32_t marker = 0;
   };
@@ -122,7 +122,7 @@ class KeeperDeath : public KeeperTest {
 
 TEST_F(KeeperDeath, KilledMemberLosesItsReferences) {
   MakeTap();
-  Child keeps = StartMember([this] { return AttachHere(); }, true);   // so that the host stays
+  Child keeps = StartMember([this] { return AttachHere(); }, true);  // so that the host stays
   ASSERT_EQ(Read(keeps).code, 0);
   Child victim = StartMember(
       [this] {
@@ -140,8 +140,10 @@ TEST_F(KeeperDeath, KilledMemberLosesItsReferences) {
   EXPECT_EQ(before.shards, 1u);
   Kill(victim);
   Count after;
-  EXPECT_TRUE(Eventually([&] { return Look(&after) && after.sockets == 0 && after.processes == 1 && after.shards == 0; }))
-      << after.sockets << " sockets, " << after.processes << " processes, " << after.shards << " shards";
+  EXPECT_TRUE(Eventually([&] {
+    return Look(&after) && after.sockets == 0 && after.processes == 1 && after.shards == 0;
+  })) << after.sockets
+      << " sockets, " << after.processes << " processes, " << after.shards << " shards";
   // The port is free again.
   Report again = RunMember([this] {
     Report report = AttachHere();
@@ -282,13 +284,13 @@ TEST_F(KeeperDeath, MemberStartsAKeeperThatAdoptsTheArena) {
   Count before;
   ASSERT_TRUE(Look(&before));
   pid_t broker = BrokerPid();
-  kill(broker, SIGSTOP);   // or it would start another driver first
+  kill(broker, SIGSTOP);  // or it would start another driver first
   KillAndWait(before.keeper_pid);
   KillAndWait(broker);
   ASSERT_EQ(write(go[1], "g", 1), 1);
   Report r = Read(member);
   EXPECT_EQ(r.code, 0) << r.message;
-  EXPECT_EQ(r.value, 0);   // it knew
+  EXPECT_EQ(r.value, 0);  // it knew
   EXPECT_NE(r.keeper_pid, before.keeper_pid);
   // A newcomer joins the same arena.
   Report joined = RunMember([this] {
@@ -341,8 +343,8 @@ TEST_F(KeeperDeath, ChildOfForkDoesNotOfferItsParentsQueue) {
     Host& host = *ThisMember().host;
     TapQueue queue;
     QueueShare share;
-    IoError error = RequestQueue(ThisSettings(), environment.data(), &ThisMember(), host.processes[report.process].shard,
-                                 &queue, &share);
+    IoError error = RequestQueue(ThisSettings(), environment.data(), &ThisMember(),
+                                 host.processes[report.process].shard, &queue, &share);
     if (error) return Report{.code = error.code};
     auto slot = static_cast<uint16_t>(report.process + 1);
     host.processes[slot].creator_pid = getpid();
@@ -390,7 +392,7 @@ TEST_F(KeeperDeath, AdoptedShardGetsNoSecondQueueBesideItsMembers) {
   KillAndWait(broker);
   Child newcomer = StartMember([this] { return AttachHere(); }, true);
   ASSERT_EQ(Read(newcomer).code, 0);
-  usleep(800'000);   // longer than the keeper waits for offers
+  usleep(800'000);  // longer than the keeper waits for offers
   EXPECT_THAT(Status(), HasSubstr(" 0 queues"));
   ASSERT_EQ(write(go[1], "g", 1), 1);
   EXPECT_EQ(Read(member).code, 0);

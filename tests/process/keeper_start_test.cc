@@ -55,8 +55,8 @@ TEST_F(KeeperStart, AttachTimes) {
   }
   std::sort(first.begin(), first.end());
   std::sort(later.begin(), later.end());
-  std::printf("first attach: best %ld us, median %ld us; attach: best %ld us, median %ld us\n", first[0], first[5], later[0],
-              later[5]);
+  std::printf("first attach: best %ld us, median %ld us; attach: best %ld us, median %ld us\n", first[0], first[5],
+              later[0], later[5]);
   RecordProperty("first_attach_us", std::to_string(first[0]));
   RecordProperty("attach_us", std::to_string(later[0]));
   EXPECT_LT(first[0], 10'000);
@@ -125,7 +125,9 @@ TEST_F(KeeperStart, StrangersMayNotJoin) {
     return AttachHere();
   });
   EXPECT_EQ(r.code, EACCES);
-  EXPECT_STREQ(r.message, "host 'default' belongs to user 0, user 4321 may not join; add the user to `allow` or choose another USTCP_HOST");
+  EXPECT_STREQ(
+      r.message,
+      "host 'default' belongs to user 0, user 4321 may not join; add the user to `allow` or choose another USTCP_HOST");
   Release(first);
 }
 

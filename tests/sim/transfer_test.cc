@@ -111,8 +111,10 @@ class Transfer {
       for (size_t k = 0; k < n; ++k) data[k] = ByteAt(seed_, i, sent_[i] + k);
       iovec iov{data.data(), n};
       auto r = net_.On(i, [&](Context& ctx) { return SendSocket(ctx, *socket_[i], &iov, 1, 0, 0); });
-      if (r.ok()) sent_[i] += *r;
-      else EXPECT_EQ(r.error().code, EAGAIN);
+      if (r.ok())
+        sent_[i] += *r;
+      else
+        EXPECT_EQ(r.error().code, EAGAIN);
     }
     if (sent_[i] == to_send_[i] && !finished_[i]) {
       net_.On(i, [&](Context& ctx) { EXPECT_EQ(ShutdownSocket(ctx, *socket_[i], SHUT_WR), kOk); });

@@ -21,7 +21,7 @@
 namespace ustcp::keeper_test {
 
 void KeeperTest::SetUp() {
-  signal(SIGPIPE, SIG_IGN);   // releasing a child that died
+  signal(SIGPIPE, SIG_IGN);  // releasing a child that died
   // TAPs and namespaces are root's; the programs themselves need neither.
   if (geteuid() != 0) GTEST_SKIP() << "needs root to make a network namespace and a TAP";
   ASSERT_EQ(unshare(CLONE_NEWNET), 0) << std::strerror(errno);

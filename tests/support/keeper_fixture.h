@@ -16,13 +16,13 @@ namespace ustcp::keeper_test {
 
 // What a member did, as its parent reads it. Plain data.
 struct Report {
-  int code = 0;             // errno number of the error, 0: none
+  int code = 0;  // errno number of the error, 0: none
   char message[224] = {};
-  int32_t keeper_pid = 0;   // the driver's
+  int32_t keeper_pid = 0;  // the driver's
   uint16_t process = 0;
   bool resumed = false;
   int64_t micros = 0;
-  int64_t value = 0;        // the test's own
+  int64_t value = 0;  // the test's own
 };
 
 class KeeperTest : public ::testing::Test {
@@ -47,8 +47,8 @@ class KeeperTest : public ::testing::Test {
   Child StartMember(std::function<Report()> act, bool stays);
   // Reads one report; code -1 when the child died instead.
   static Report Read(const Child& child);
-  static void Release(Child& child);   // lets it end and waits for it
-  static void Kill(Child& child);      // SIGKILL
+  static void Release(Child& child);  // lets it end and waits for it
+  static void Kill(Child& child);     // SIGKILL
   Report RunMember(std::function<Report()> act);
 
   // Loads the settings of Environment() and attaches. The member is the calling process's, for as long as it lives.

@@ -22,7 +22,7 @@ class TcpPair : public ::testing::Test {
     int from;
     Instant at;
     TcpFlags flags;
-    uint32_t seq, length, ack, window;   // relative to the SYNs seen
+    uint32_t seq, length, ack, window;  // relative to the SYNs seen
   };
 
   TcpPair() { Restart({}, {}); }

@@ -12,7 +12,8 @@ namespace ustcp::test {
 class TestHost {
  public:
   explicit TestHost(HostConfig config = DefaultConfig(), Sysctls sysctls = {}, Instant now = DefaultStart(),
-                    size_t bytes = size_t{1} << 30, bool shared = false) : bytes_(bytes) {
+                    size_t bytes = size_t{1} << 30, bool shared = false)
+      : bytes_(bytes) {
     // Shared: a child process changes the same host.
     memory_ = mmap(nullptr, bytes_, PROT_READ | PROT_WRITE,
                    (shared ? MAP_SHARED : MAP_PRIVATE) | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);

@@ -53,9 +53,9 @@ class TwoHosts {
   // Returns true to lose the frame. Called once per frame, in order of transmission.
   std::function<bool(int from, ConstBytes frame)> lose;
   std::function<bool(int from)> duplicate;
-  std::function<Duration(int from)> jitter;   // added to the delay
+  std::function<Duration(int from)> jitter;  // added to the delay
   std::function<void(int from, ConstBytes frame, Instant at)> observe;
-  std::function<void(int from, Bytes frame)> corrupt;   // may change bytes on the way, after observe
+  std::function<void(int from, Bytes frame)> corrupt;  // may change bytes on the way, after observe
 
   // Calls f(Context&) with the side's shard, then lets it transmit.
   template <typename F>

@@ -183,14 +183,22 @@ void OnOptions(Address address) {
   static constexpr struct {
     const char* name;
     int level, option;
-  } kOptions[] = {{"SO_TYPE", SOL_SOCKET, SO_TYPE},           {"SO_ERROR", SOL_SOCKET, SO_ERROR},
-                  {"SO_ACCEPTCONN", SOL_SOCKET, SO_ACCEPTCONN}, {"SO_PROTOCOL", SOL_SOCKET, SO_PROTOCOL},
-                  {"SO_REUSEADDR", SOL_SOCKET, SO_REUSEADDR}, {"SO_KEEPALIVE", SOL_SOCKET, SO_KEEPALIVE},
-                  {"SO_OOBINLINE", SOL_SOCKET, SO_OOBINLINE}, {"SO_RCVLOWAT", SOL_SOCKET, SO_RCVLOWAT},
-                  {"TCP_NODELAY", IPPROTO_TCP, TCP_NODELAY},  {"TCP_CORK", IPPROTO_TCP, TCP_CORK},
-                  {"TCP_KEEPIDLE", IPPROTO_TCP, TCP_KEEPIDLE}, {"TCP_KEEPINTVL", IPPROTO_TCP, TCP_KEEPINTVL},
-                  {"TCP_KEEPCNT", IPPROTO_TCP, TCP_KEEPCNT},  {"TCP_SYNCNT", IPPROTO_TCP, TCP_SYNCNT},
-                  {"TCP_LINGER2", IPPROTO_TCP, TCP_LINGER2},  {"TCP_DEFER_ACCEPT", IPPROTO_TCP, TCP_DEFER_ACCEPT},
+  } kOptions[] = {{"SO_TYPE", SOL_SOCKET, SO_TYPE},
+                  {"SO_ERROR", SOL_SOCKET, SO_ERROR},
+                  {"SO_ACCEPTCONN", SOL_SOCKET, SO_ACCEPTCONN},
+                  {"SO_PROTOCOL", SOL_SOCKET, SO_PROTOCOL},
+                  {"SO_REUSEADDR", SOL_SOCKET, SO_REUSEADDR},
+                  {"SO_KEEPALIVE", SOL_SOCKET, SO_KEEPALIVE},
+                  {"SO_OOBINLINE", SOL_SOCKET, SO_OOBINLINE},
+                  {"SO_RCVLOWAT", SOL_SOCKET, SO_RCVLOWAT},
+                  {"TCP_NODELAY", IPPROTO_TCP, TCP_NODELAY},
+                  {"TCP_CORK", IPPROTO_TCP, TCP_CORK},
+                  {"TCP_KEEPIDLE", IPPROTO_TCP, TCP_KEEPIDLE},
+                  {"TCP_KEEPINTVL", IPPROTO_TCP, TCP_KEEPINTVL},
+                  {"TCP_KEEPCNT", IPPROTO_TCP, TCP_KEEPCNT},
+                  {"TCP_SYNCNT", IPPROTO_TCP, TCP_SYNCNT},
+                  {"TCP_LINGER2", IPPROTO_TCP, TCP_LINGER2},
+                  {"TCP_DEFER_ACCEPT", IPPROTO_TCP, TCP_DEFER_ACCEPT},
                   {"TCP_USER_TIMEOUT", IPPROTO_TCP, TCP_USER_TIMEOUT}};
   for (auto& o : kOptions) {
     value = -1;

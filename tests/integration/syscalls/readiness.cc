@@ -29,7 +29,8 @@ void ShowEpoll(const char* what, int epfd, int wait_ms, int max = 8) {
   for (int i = 0; i < n; ++i) sorted.emplace_back(uint64_t{events[i].data.u64}, uint32_t{events[i].events});
   std::sort(sorted.begin(), sorted.end());
   std::printf("%s: epoll %d", what, n);
-  for (auto& [data, bits] : sorted) std::printf(" [%llu %s]", static_cast<unsigned long long>(data), Bits(bits).c_str());
+  for (auto& [data, bits] : sorted)
+    std::printf(" [%llu %s]", static_cast<unsigned long long>(data), Bits(bits).c_str());
   std::printf("\n");
   std::fflush(stdout);
 }

@@ -58,8 +58,10 @@ inline const char* ErrnoName(int code) {
 // Prints a call's outcome: its value, or the name of its errno. Returns the outcome.
 inline long Show(const char* what, long result) {
   int code = errno;
-  if (result < 0) std::printf("%s: %s\n", what, ErrnoName(code));
-  else std::printf("%s: %ld\n", what, result);
+  if (result < 0)
+    std::printf("%s: %s\n", what, ErrnoName(code));
+  else
+    std::printf("%s: %ld\n", what, result);
   std::fflush(stdout);
   return result;
 }
@@ -89,9 +91,9 @@ inline std::string Bits(uint32_t bits) {
   static constexpr struct {
     uint32_t bit;
     const char* name;
-  } kNames[] = {{EPOLLIN, "IN"},   {EPOLLPRI, "PRI"},       {EPOLLOUT, "OUT"},       {EPOLLERR, "ERR"},
-                {EPOLLHUP, "HUP"}, {EPOLLRDNORM, "RDNORM"}, {EPOLLWRNORM, "WRNORM"}, {EPOLLRDHUP, "RDHUP"},
-                {POLLNVAL, "NVAL"}};
+  } kNames[] = {{EPOLLIN, "IN"},         {EPOLLPRI, "PRI"},     {EPOLLOUT, "OUT"},
+                {EPOLLERR, "ERR"},       {EPOLLHUP, "HUP"},     {EPOLLRDNORM, "RDNORM"},
+                {EPOLLWRNORM, "WRNORM"}, {EPOLLRDHUP, "RDHUP"}, {POLLNVAL, "NVAL"}};
   std::string text;
   for (auto& n : kNames)
     if ((bits & n.bit) != 0) text += (text.empty() ? "" : "|") + std::string(n.name);

@@ -59,9 +59,9 @@ TEST_F(PortTableTest, ReuseAddrLetsOthersInUnlessOneListens) {
   EXPECT_FALSE(table_->SetListening(y.node));
 }
 
-TEST_F(PortTableTest, TimeWaitBlocksARestartWithoutReuseAddr) {   // T15
+TEST_F(PortTableTest, TimeWaitBlocksARestartWithoutReuseAddr) {  // T15
   Owner tw = Make(a_, 80);
-  tw.node.reuse = true;   // inherited from a listener that had the option
+  tw.node.reuse = true;  // inherited from a listener that had the option
   tw.node.owner = &tw;
   table_->Add(tw.node, 80);
   Owner plain = Make(any4_, 80);
@@ -109,7 +109,7 @@ TEST_F(PortTableTest, ExactListenerBeatsWildcardAndDualStack) {
   EXPECT_EQ(Listener(a_, 81), nullptr);
 }
 
-TEST_F(PortTableTest, EphemeralRangeRunsOut) {   // E12, EADDRNOTAVAIL and EADDRINUSE
+TEST_F(PortTableTest, EphemeralRangeRunsOut) {  // E12, EADDRNOTAVAIL and EADDRINUSE
   std::vector<std::unique_ptr<Owner>> owners;
   for (int i = 0; i < 10; ++i) {
     owners.push_back(std::make_unique<Owner>(Make(any4_, 0)));

@@ -54,7 +54,7 @@ TEST_F(Configuration, DefaultsAreTheTables) {
   EXPECT_EQ(settings_.host.tick_us, 2000u);
   EXPECT_EQ(settings_.arena_bytes, uint64_t{16} << 30);
   EXPECT_EQ(settings_.tap_fd, -1);
-  EXPECT_EQ(settings_.host.device.mac[0], 0x02);   // derived, locally administered
+  EXPECT_EQ(settings_.host.device.mac[0], 0x02);  // derived, locally administered
 }
 
 TEST_F(Configuration, EnvironmentWinsOverFile) {
@@ -80,8 +80,9 @@ TEST_F(Configuration, LastLineNeedsNoNewline) {
 }
 
 TEST_F(Configuration, SysctlLines) {
-  File("sysctl.net.ipv4.tcp_fin_timeout = 7\nsysctl.net/ipv4/tcp_rmem = 4096 8192 16384\n"
-       "sysctl.ustcp.tcp_congestion_control = reno\n");
+  File(
+      "sysctl.net.ipv4.tcp_fin_timeout = 7\nsysctl.net/ipv4/tcp_rmem = 4096 8192 16384\n"
+      "sysctl.ustcp.tcp_congestion_control = reno\n");
   ASSERT_FALSE(Load());
   EXPECT_EQ(settings_.sysctls.tcp_fin_timeout, 7);
   EXPECT_EQ(settings_.sysctls.tcp_rmem[2], 16384);
@@ -136,8 +137,10 @@ INSTANTIATE_TEST_SUITE_P(
         Mistake{"USTCP_ADDR=10.0.0.1/33", "USTCP_ADDR: '10.0.0.1/33' is not address/length; write 10.117.0.2/24"},
         Mistake{"USTCP_ADDR=10.0.0.01/8", "USTCP_ADDR: '10.0.0.01/8' is not address/length; write 10.117.0.2/24"},
         Mistake{"USTCP_ADDR=fe80::1::2/64", "USTCP_ADDR: 'fe80::1::2/64' is not address/length; write 10.117.0.2/24"},
-        Mistake{"USTCP_ADDR=127.0.0.2/8", "USTCP_ADDR: '127.0.0.2/8' cannot be a host's address; choose a unicast address"},
-        Mistake{"USTCP_ADDR=10.0.0.1/8,10.0.0.1/24", "USTCP_ADDR: '10.0.0.1/24' is listed twice; name each address once"},
+        Mistake{"USTCP_ADDR=127.0.0.2/8",
+                "USTCP_ADDR: '127.0.0.2/8' cannot be a host's address; choose a unicast address"},
+        Mistake{"USTCP_ADDR=10.0.0.1/8,10.0.0.1/24",
+                "USTCP_ADDR: '10.0.0.1/24' is listed twice; name each address once"},
         Mistake{"USTCP_ENGINE=fast", "USTCP_ENGINE: 'fast' is not one of auto|uring|plain"},
         Mistake{"USTCP_ARENA_SIZE=1M", "USTCP_ARENA_SIZE: '1M' is not a number in 256M..8T"},
         Mistake{"USTCP_ARENA_SIZE=99999999999999999999G",
@@ -145,7 +148,8 @@ INSTANTIATE_TEST_SUITE_P(
         Mistake{"USTCP_HOST=../etc",
                 "USTCP_HOST: '../etc' is no host name; use at most 63 letters, digits, '-', '_' or '.'"},
         Mistake{"USTCP_INTERFACE=a-name-that-is-long",
-                "USTCP_INTERFACE: 'a-name-that-is-long' is no interface name; use at most 15 letters, digits, '-', '_' or '.'"},
+                "USTCP_INTERFACE: 'a-name-that-is-long' is no interface name; use at most 15 letters, digits, '-', '_' "
+                "or '.'"},
         Mistake{"USTCP_MAC=01:00:00:00:00:01",
                 "USTCP_MAC: '01:00:00:00:00:01' is no unicast MAC address; write 02:00:00:00:00:01"}));
 
@@ -163,8 +167,7 @@ TEST_F(Configuration, FileWithoutEqualsSign) {
 
 TEST_F(Configuration, LongLinesAreRefused) {
   File("tick_us = 300\n" + std::string(5000, 'x') + "\n");
-  EXPECT_EQ(std::string(Load().message),
-            path_ + ":2: is too long; lines have at most 1023 characters, files 1 MiB");
+  EXPECT_EQ(std::string(Load().message), path_ + ":2: is too long; lines have at most 1023 characters, files 1 MiB");
 }
 
 TEST_F(Configuration, MissingNamedFileIsAnError) {
@@ -185,8 +188,8 @@ TEST(Addresses, TextAndBack) {
     FormatAddress(address, out);
     EXPECT_STREQ(out, text);
   }
-  for (const char* text : {"", ":", ":::", "1:2:3", "1:2:3:4:5:6:7:8:9", "12345::", "g::", "1.2.3", "1.2.3.4.5", "256.1.1.1",
-                           "::ffff:1.2.3.4", "1::2:3:4:5:6:7:8", "::1.2.3", "1:2:3:4:5:6:7:"}) {
+  for (const char* text : {"", ":", ":::", "1:2:3", "1:2:3:4:5:6:7:8:9", "12345::", "g::", "1.2.3", "1.2.3.4.5",
+                           "256.1.1.1", "::ffff:1.2.3.4", "1::2:3:4:5:6:7:8", "::1.2.3", "1:2:3:4:5:6:7:"}) {
     IpAddress address;
     EXPECT_FALSE(ParseAddress(text, &address)) << text;
   }

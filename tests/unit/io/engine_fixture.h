@@ -159,8 +159,6 @@ class EngineTest : public ::testing::TestWithParam<EngineVariant> {
   Engine* engine_ = nullptr;
 };
 
-inline std::string VariantName(const ::testing::TestParamInfo<EngineVariant>& info) {
-  return info.param.name;
-}
+inline std::string VariantName(const ::testing::TestParamInfo<EngineVariant>& info) { return info.param.name; }
 
 }  // namespace ustcp

@@ -252,8 +252,13 @@ TEST_P(EngineFrames, LoneFramesNeedNoEnter) {
   auto batch = std::make_unique<TxBatch>();
   std::vector<std::string> none;
   Append(*batch, "HEADERS-OF-FRAME", none);
-  auto receive = [&] { return engine->Receive(queue_.ref(), memory_.pool(), [](RxFrame&) {}, 100).frames; };
-  EXPECT_EQ(receive(), 0u);   // arms the read
+  auto receive = [&] {
+    return engine
+        ->Receive(
+            queue_.ref(), memory_.pool(), [](RxFrame&) {}, 100)
+        .frames;
+  };
+  EXPECT_EQ(receive(), 0u);  // arms the read
   EngineStats before = engine->stats();
   for (uint32_t i = 0; i < 100; ++i) {
     ASSERT_TRUE(queue_.Inject(i));

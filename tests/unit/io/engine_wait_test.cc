@@ -332,7 +332,7 @@ TEST_P(EngineWait, NumberThatMeansAnotherFileIsPolledAfresh) {
   // The program closes the number and gets it again for something else; then the old file becomes ready.
   int other[2];
   ASSERT_EQ(pipe(other), 0);
-  int old_reader = dup(pipe_[0]);   // somebody else has it open still: the write below finds a reader
+  int old_reader = dup(pipe_[0]);  // somebody else has it open still: the write below finds a reader
   ASSERT_EQ(dup2(other[0], pipe_[0]), pipe_[0]);
   ASSERT_EQ(write(pipe_[1], "x", 1), 1);
   poll.identity = 2;

@@ -55,7 +55,8 @@ TEST(SlotPool, AnExhaustedArenaIsARefusalNotACrash) {
 }
 
 TEST(BufPool, ClassesFitWhatTheyPromise) {
-  for (size_t bytes : {size_t{1}, size_t{960}, size_t{961}, size_t{4032}, size_t{16320}, size_t{16321}, size_t{66000}}) {
+  for (size_t bytes :
+       {size_t{1}, size_t{960}, size_t{961}, size_t{4032}, size_t{16320}, size_t{16321}, size_t{66000}}) {
     BufClass c = BufPool::ClassFor(bytes);
     EXPECT_GE(kBufBytes[static_cast<size_t>(c)] - sizeof(Buf), bytes);
   }

@@ -24,9 +24,7 @@ class ReadinessTest : public ::testing::Test {
     socket_->ready.store(level);
     Notify(ctx_, *socket_, events);
   }
-  int Collect(EpollSet* set = nullptr) {
-    return EpollCollect(set != nullptr ? *set : *set_, events_, 8);
-  }
+  int Collect(EpollSet* set = nullptr) { return EpollCollect(set != nullptr ? *set : *set_, events_, 8); }
   Waiter* Asleep(EpollSet& set, uint16_t process = 0) {
     Waiter* w = shard_.waiters.Take();
     w->process = process;
@@ -66,7 +64,7 @@ TEST_F(ReadinessTest, EdgeReportsEachEventOnce) {
   Happen(EPOLLIN, EPOLLIN);
   EXPECT_EQ(Collect(), 1);
   EXPECT_EQ(Collect(), 0);
-  Happen(EPOLLIN, EPOLLIN);   // more data on a readable socket is an edge again
+  Happen(EPOLLIN, EPOLLIN);  // more data on a readable socket is an edge again
   EXPECT_EQ(Collect(), 1);
   EXPECT_EQ(Collect(), 0);
 }

@@ -29,7 +29,7 @@ void DieAt(int n) {
 void DieAt(int) {}
 #endif
 
-constexpr int kServerSide = 1;   // where processes die
+constexpr int kServerSide = 1;  // where processes die
 
 class Repair : public ::testing::Test {
  protected:
@@ -179,7 +179,9 @@ class Repair : public ::testing::Test {
       if (!watched || (s->ready.load() & (EPOLLIN | EPOLLRDHUP | EPOLLERR | EPOLLHUP)) == 0) continue;
       bool queued = std::any_of(events, events + count, [s](const epoll_event& e) { return e.data.ptr == s; });
       EXPECT_TRUE(queued) << "ready, and its set was never told: "
-                          << (s == w.listening ? "the listener" : s == w.server ? "the connection" : "the bystander");
+                          << (s == w.listening ? "the listener"
+                              : s == w.server  ? "the connection"
+                                               : "the bystander");
     }
   }
 
@@ -270,29 +272,31 @@ class Repair : public ::testing::Test {
     CheckShards(w, "at the end");
   }
 
-  bool shard_locked_ = true;   // by the operation, wherever it may die
+  bool shard_locked_ = true;  // by the operation, wherever it may die
 };
 
 TEST_F(Repair, OpenBindListen) {
-  DieEverywhere([](World&) {}, [](World& w) {
-    w.net.On(1, [](Context& ctx) {
-      Socket* s = *OpenSocket(ctx, AF_INET, 0, 0, 1);
-      (void)BindSocket(ctx, *s, {IpAddress::AnyV4(), 8080});
-      (void)ListenSocket(ctx, *s, 5);
-    });
-  });
+  DieEverywhere([](World&) {},
+                [](World& w) {
+                  w.net.On(1, [](Context& ctx) {
+                    Socket* s = *OpenSocket(ctx, AF_INET, 0, 0, 1);
+                    (void)BindSocket(ctx, *s, {IpAddress::AnyV4(), 8080});
+                    (void)ListenSocket(ctx, *s, 5);
+                  });
+                });
 }
 
 TEST_F(Repair, Send) {
-  DieEverywhere([](World&) {}, [](World& w) {
-    w.Call(1, *w.server, [&](Context& ctx) {
-      std::vector<std::byte> data(9000);
-      for (int i = 0; i < 3; ++i) {
-        iovec iov{data.data(), data.size()};
-        (void)SendSocket(ctx, *w.server, &iov, 1, 0, 0);
-      }
-    });
-  });
+  DieEverywhere([](World&) {},
+                [](World& w) {
+                  w.Call(1, *w.server, [&](Context& ctx) {
+                    std::vector<std::byte> data(9000);
+                    for (int i = 0; i < 3; ++i) {
+                      iovec iov{data.data(), data.size()};
+                      (void)SendSocket(ctx, *w.server, &iov, 1, 0, 0);
+                    }
+                  });
+                });
 }
 
 TEST_F(Repair, Receive) {
@@ -358,20 +362,22 @@ TEST_F(Repair, Accept) {
 }
 
 TEST_F(Repair, ActiveOpen) {
-  DieEverywhere([](World&) {}, [](World& w) {
-    Socket* s = w.Open(1);
-    w.Call(1, *s, [&](Context& ctx) { (void)ConnectSocket(ctx, *s, {w.net.side(0).address, 9}); });
-    w.net.Run(20ms);
-  });
+  DieEverywhere([](World&) {},
+                [](World& w) {
+                  Socket* s = w.Open(1);
+                  w.Call(1, *s, [&](Context& ctx) { (void)ConnectSocket(ctx, *s, {w.net.side(0).address, 9}); });
+                  w.net.Run(20ms);
+                });
 }
 
 TEST_F(Repair, CloseInOrder) {
-  DieEverywhere([](World&) {}, [](World& w) {
-    w.Close(1, *w.server);
-    w.net.Run(20ms);
-    w.Call(0, *w.client, [&](Context& ctx) { (void)ShutdownSocket(ctx, *w.client, SHUT_WR); });
-    w.net.Run(20ms);
-  });
+  DieEverywhere([](World&) {},
+                [](World& w) {
+                  w.Close(1, *w.server);
+                  w.net.Run(20ms);
+                  w.Call(0, *w.client, [&](Context& ctx) { (void)ShutdownSocket(ctx, *w.client, SHUT_WR); });
+                  w.net.Run(20ms);
+                });
 }
 
 TEST_F(Repair, CloseWithUnreadData) {
@@ -384,23 +390,17 @@ TEST_F(Repair, CloseWithUnreadData) {
 }
 
 TEST_F(Repair, PeerClosesFirst) {
-  DieEverywhere(
-      [](World& w) {
-        w.net.On(0, [&](Context& ctx) { (void)ShutdownSocket(ctx, *w.client, SHUT_WR); });
-      },
-      [](World& w) {
-        w.net.Run(20ms);
-        w.Close(1, *w.server);
-        w.net.Run(20ms);
-      });
+  DieEverywhere([](World& w) { w.net.On(0, [&](Context& ctx) { (void)ShutdownSocket(ctx, *w.client, SHUT_WR); }); },
+                [](World& w) {
+                  w.net.Run(20ms);
+                  w.Close(1, *w.server);
+                  w.net.Run(20ms);
+                });
 }
 
 TEST_F(Repair, PeerResets) {
-  DieEverywhere(
-      [](World& w) {
-        w.net.On(0, [&](Context& ctx) { TcpAbort(ctx, *w.client->conn, 0); });
-      },
-      [](World& w) { w.net.Run(20ms); });
+  DieEverywhere([](World& w) { w.net.On(0, [&](Context& ctx) { TcpAbort(ctx, *w.client->conn, 0); }); },
+                [](World& w) { w.net.Run(20ms); });
 }
 
 TEST_F(Repair, TimeWaitEnds) {
@@ -425,15 +425,16 @@ TEST_F(Repair, CloseListenerWithQueue) {
 }
 
 TEST_F(Repair, EpollAddAndDelete) {
-  DieEverywhere([](World&) {}, [](World& w) {
-    w.net.On(1, [&](Context& ctx) {
-      epoll_event event{.events = EPOLLOUT, .data = {}};
-      (void)EpollAdd(ctx, *w.set, *w.server, 4, event);
-      (void)EpollAdd(ctx, *w.set, *w.server, 5, event);
-      (void)EpollDelete(ctx, *w.set, *w.server, 3);
-      (void)EpollDelete(ctx, *w.set, *w.server, 5);
-    });
-  });
+  DieEverywhere([](World&) {},
+                [](World& w) {
+                  w.net.On(1, [&](Context& ctx) {
+                    epoll_event event{.events = EPOLLOUT, .data = {}};
+                    (void)EpollAdd(ctx, *w.set, *w.server, 4, event);
+                    (void)EpollAdd(ctx, *w.set, *w.server, 5, event);
+                    (void)EpollDelete(ctx, *w.set, *w.server, 3);
+                    (void)EpollDelete(ctx, *w.set, *w.server, 5);
+                  });
+                });
 }
 
 TEST_F(Repair, EpollCollects) {
@@ -474,7 +475,7 @@ class BufsOnTheWay : public ::testing::Test {
 
 TEST_F(BufsOnTheWay, RepairOfTheTargetLeavesThemAlone) {
   Buf* b = Part();
-  RepairTarget();   // the sender has parted with it, and not pushed it yet
+  RepairTarget();  // the sender has parted with it, and not pushed it yet
   EXPECT_EQ(b->kind, SlotKind::kBuf);
   to.mailbox.Push(b);
   RepairTarget();
@@ -488,7 +489,7 @@ TEST_F(BufsOnTheWay, ComeBackWhenTheSenderDied) {
   ShardLock lock(box.host(), to, TestHost::DefaultStart());
   {
     ShardLock sender(box.host(), from, TestHost::DefaultStart());
-    EXPECT_FALSE(ReclaimLostBuf(lock.ctx, *b));   // it may be about to push
+    EXPECT_FALSE(ReclaimLostBuf(lock.ctx, *b));  // it may be about to push
   }
   EXPECT_TRUE(ReclaimLostBuf(lock.ctx, *b));
   EXPECT_EQ(b->kind, SlotKind::kFree);

@@ -2,11 +2,11 @@
 #include <gtest/gtest.h>
 #include <netinet/in.h>
 
+#include "stack/net/ip.h"
+#include "stack/tcp/send_queue.h"
 #include "stack/tcp/tcb.h"
 #include "stack/wire/tcp.h"
 #include "stack/wire/tcp_options.h"
-#include "stack/net/ip.h"
-#include "stack/tcp/send_queue.h"
 #include "tests/support/two_hosts.h"
 
 namespace ustcp::test {
@@ -79,7 +79,8 @@ class ConnectionTest : public ::testing::Test {
     Socket* listening = Listen(80);
     Socket* client = Connect(80);
     Socket* server = nullptr;
-    net.RunUntil([&] { return (server = Accept(listening)) != nullptr || client->conn->state == TcpState::kClosed; }, 100s);
+    net.RunUntil([&] { return (server = Accept(listening)) != nullptr || client->conn->state == TcpState::kClosed; },
+                 100s);
     ASSERT_EQ(client->conn->state, TcpState::kEstablished);
     ASSERT_NE(server, nullptr);
     auto data = Pattern(bytes);
@@ -120,7 +121,8 @@ class ConnectionTest : public ::testing::Test {
   }
   // With USTCP_TRACE set, one line per frame on stderr.
   void SetUp() override {
-    if (getenv("USTCP_TRACE") != nullptr) net.observe = [this](int from, ConstBytes f, Instant at) { Print(from, f, at); };
+    if (getenv("USTCP_TRACE") != nullptr)
+      net.observe = [this](int from, ConstBytes f, Instant at) { Print(from, f, at); };
   }
   void Print(int from, ConstBytes f, Instant at) {
     double t = static_cast<double>(NanosOf(at) - NanosOf(TestHost::DefaultStart())) / 1e9;
@@ -130,10 +132,11 @@ class ConnectionTest : public ::testing::Test {
       return;
     }
     auto o = ParseTcpOptions(view->options(), view->syn());
-    fprintf(stderr, "%9.6f %c %s%s%s%s%s %u:%u ack %u win %u", t, 'A' + from, view->syn() ? "S" : "", view->fin() ? "F" : "",
-            view->rst() ? "R" : "", view->psh() ? "P" : "", view->has_ack() ? "." : "", view->seq().raw() - isn[from],
-            view->seq().raw() - isn[from] + static_cast<uint32_t>(view->payload().size()), view->ack().raw() - isn[1 - from],
-            view->window());
+    fprintf(stderr, "%9.6f %c %s%s%s%s%s %u:%u ack %u win %u", t, 'A' + from, view->syn() ? "S" : "",
+            view->fin() ? "F" : "", view->rst() ? "R" : "", view->psh() ? "P" : "", view->has_ack() ? "." : "",
+            view->seq().raw() - isn[from],
+            view->seq().raw() - isn[from] + static_cast<uint32_t>(view->payload().size()),
+            view->ack().raw() - isn[1 - from], view->window());
     if (view->syn()) isn[from] = view->seq().raw();
     for (int i = 0; i < o.sack_count; ++i)
       fprintf(stderr, " sack %u:%u", o.sack[i].begin.raw() - isn[1 - from], o.sack[i].end.raw() - isn[1 - from]);
@@ -180,7 +183,7 @@ TEST_F(ConnectionTest, D1HintAtAnotherConnectionIsNotBelieved) {
     std::vector<std::byte> got;
     EXPECT_EQ(Receive(1, servers[0], got), 5);
     EXPECT_EQ(Receive(1, servers[1], got), -EAGAIN);
-    net.Run(1s);   // its acknowledgement
+    net.Run(1s);  // its acknowledgement
   }
 }
 
@@ -240,7 +243,8 @@ TEST_P(LossyTransfer, D1D3D4) {
   }
 }
 INSTANTIATE_TEST_SUITE_P(Options, LossyTransfer,
-                         ::testing::Values(Variant{"All", true, true, true, true}, Variant{"NoTso", true, true, true, false},
+                         ::testing::Values(Variant{"All", true, true, true, true},
+                                           Variant{"NoTso", true, true, true, false},
                                            Variant{"NoSack", false, true, true, false},
                                            Variant{"NoTimestamps", true, false, true, false},
                                            Variant{"Bare", false, false, false, false}),

@@ -56,11 +56,13 @@ TEST_F(Flow, D7CorkHoldsPartialSegments) {
 TEST_F(Flow, D6ZeroWindowIsProbedAndOpensAgain) {
   Establish();
   ssize_t sent = 0;
-  net->RunUntil([&] {
-    ssize_t n = Send(0, client, 100'000);
-    if (n > 0) sent += n;
-    return false;
-  }, 2s);
+  net->RunUntil(
+      [&] {
+        ssize_t n = Send(0, client, 100'000);
+        if (n > 0) sent += n;
+        return false;
+      },
+      2s);
   ASSERT_GT(sent, 65'536);
   EXPECT_EQ(notes.back().from == 1 ? notes.back().window : 0, 0);
   notes.clear();
@@ -70,13 +72,16 @@ TEST_F(Flow, D6ZeroWindowIsProbedAndOpensAgain) {
     if (n.from == 0) probes.push_back(Ms(n.at.time_since_epoch()));
   ASSERT_GE(probes.size(), 4u);
   for (size_t i = 2; i < probes.size(); ++i)
-    EXPECT_NEAR(static_cast<double>(probes[i] - probes[i - 1]) / static_cast<double>(probes[i - 1] - probes[i - 2]), 2, 0.1);
+    EXPECT_NEAR(static_cast<double>(probes[i] - probes[i - 1]) / static_cast<double>(probes[i - 1] - probes[i - 2]), 2,
+                0.1);
   EXPECT_EQ(StateOf(client), TcpState::kEstablished);
   ssize_t got = 0;
-  net->RunUntil([&] {
-    for (ssize_t n; (n = Receive(1, server)) > 0;) got += n;
-    return got == sent;
-  }, 10s);
+  net->RunUntil(
+      [&] {
+        for (ssize_t n; (n = Receive(1, server)) > 0;) got += n;
+        return got == sent;
+      },
+      10s);
   EXPECT_EQ(got, sent);
 }
 

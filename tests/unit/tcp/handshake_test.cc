@@ -56,9 +56,7 @@ TEST_F(Handshake, E3LostSynAck) {
   listening = Listen();
   client = Open(0);
   int lost = 0;
-  net->lose = [&](int from, ConstBytes f) {
-    return from == 1 && LoadBe16(f.data() + 12) == 0x0800 && lost++ < 1;
-  };
+  net->lose = [&](int from, ConstBytes f) { return from == 1 && LoadBe16(f.data() + 12) == 0x0800 && lost++ < 1; };
   ASSERT_EQ(Connect(0, client), EINPROGRESS);
   net->Run(3s);
   EXPECT_EQ(StateOf(client), TcpState::kEstablished);
@@ -68,7 +66,9 @@ TEST_F(Handshake, E3LostSynAck) {
 TEST_F(Handshake, E3ServerGivesUpAfter63Seconds) {
   listening = Listen();
   client = Open(0);
-  net->lose = [&](int from, ConstBytes f) { return from == 0 && LoadBe16(f.data() + 12) == 0x0800 && notes.size() > 1; };
+  net->lose = [&](int from, ConstBytes f) {
+    return from == 0 && LoadBe16(f.data() + 12) == 0x0800 && notes.size() > 1;
+  };
   ASSERT_EQ(Connect(0, client), EINPROGRESS);
   net->Run(10ms);
   Close(0, client);
@@ -125,7 +125,7 @@ TEST_F(Handshake, E9ResetReturnsTheListenerToRest) {
   net->lose = [&](int from, ConstBytes) { return cut && from == 1; };
   ASSERT_EQ(Connect(0, client), EINPROGRESS);
   net->RunUntil([&] { return net->side(1).shard.half_opens.live() == 1; }, 1s);
-  Close(0, client);   // the SYN-ACK finds nobody: RST
+  Close(0, client);  // the SYN-ACK finds nobody: RST
   net->Run(100ms);
   EXPECT_EQ(Shown().back(), "A R 1:1");
   EXPECT_EQ(net->side(1).shard.half_opens.live(), 0u);

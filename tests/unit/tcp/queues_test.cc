@@ -7,8 +7,8 @@
 #include <vector>
 
 #include "stack/tcp/receive.h"
-#include "stack/tcp/send_queue.h"
 #include "stack/tcp/segment.h"
+#include "stack/tcp/send_queue.h"
 #include "tests/support/test_host.h"
 
 namespace ustcp::test {
@@ -118,7 +118,8 @@ TEST_F(QueueTest, D1ReassemblyAgainstANaiveModel) {
       uint32_t from = static_cast<uint32_t>(random()) % kBytes;
       if (random() % 3 == 0) from = next;
       if (from < next) from = next;
-      uint32_t length = std::min(1 + static_cast<uint32_t>(random()) % (random() % 5 == 0 ? 9000 : 1500), kBytes - from);
+      uint32_t length =
+          std::min(1 + static_cast<uint32_t>(random()) % (random() % 5 == 0 ? 9000 : 1500), kBytes - from);
       std::vector<std::byte> bytes(length);
       for (uint32_t i = 0; i < length; ++i) bytes[i] = At(from + i);
       RxFrame frame;

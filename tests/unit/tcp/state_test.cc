@@ -15,11 +15,11 @@ TEST(TcpStateEdges, E1OnlyThoseOfTheDiagram) {
     S from, to;
   };
   constexpr Edge kLegal[] = {
-      {S::kClosed, S::kSynSent},        {S::kClosed, S::kSynRecv},      {S::kSynSent, S::kSynRecv},
-      {S::kSynSent, S::kEstablished},   {S::kSynRecv, S::kEstablished}, {S::kSynRecv, S::kFinWait1},
-      {S::kSynRecv, S::kCloseWait},     {S::kEstablished, S::kFinWait1}, {S::kEstablished, S::kCloseWait},
-      {S::kFinWait1, S::kFinWait2},     {S::kFinWait1, S::kClosing},    {S::kFinWait1, S::kTimeWait},
-      {S::kFinWait2, S::kTimeWait},     {S::kClosing, S::kTimeWait},    {S::kCloseWait, S::kLastAck},
+      {S::kClosed, S::kSynSent},      {S::kClosed, S::kSynRecv},       {S::kSynSent, S::kSynRecv},
+      {S::kSynSent, S::kEstablished}, {S::kSynRecv, S::kEstablished},  {S::kSynRecv, S::kFinWait1},
+      {S::kSynRecv, S::kCloseWait},   {S::kEstablished, S::kFinWait1}, {S::kEstablished, S::kCloseWait},
+      {S::kFinWait1, S::kFinWait2},   {S::kFinWait1, S::kClosing},     {S::kFinWait1, S::kTimeWait},
+      {S::kFinWait2, S::kTimeWait},   {S::kClosing, S::kTimeWait},     {S::kCloseWait, S::kLastAck},
   };
   for (int from = 1; from <= 11; ++from)
     for (int to = 1; to <= 11; ++to) {

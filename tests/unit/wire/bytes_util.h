@@ -34,9 +34,7 @@ inline ByteVector PacketOf(std::string_view frame_hex) {
   return ByteVector(frame.begin() + kEthernetHeaderBytes, frame.end());
 }
 
-inline ByteVector ToVector(ConstBytes bytes) {
-  return ByteVector(bytes.begin(), bytes.end());
-}
+inline ByteVector ToVector(ConstBytes bytes) { return ByteVector(bytes.begin(), bytes.end()); }
 
 inline ByteVector RandomBytes(std::mt19937& rng, size_t size) {
   ByteVector bytes(size);

@@ -27,9 +27,7 @@ ByteVector Write(const TcpOptions& o) {
   return out;
 }
 
-TcpOptions Parse(std::string_view hex, bool syn) {
-  return ParseTcpOptions(FromHex(hex), syn);
-}
+TcpOptions Parse(std::string_view hex, bool syn) { return ParseTcpOptions(FromHex(hex), syn); }
 
 // What the kernel sent, read and written again, is the same bytes: order and padding are the kernel's.
 TEST(TcpOptionsE1, KernelOptionsRoundTrip) {
@@ -219,9 +217,7 @@ TEST(TcpOptionsD15, UnknownOptionsAreSkipped) {
   EXPECT_EQ(o.mss, 1460);
 }
 
-TEST(TcpOptionsD15, AnMssOfZeroIsNone) {
-  EXPECT_FALSE(Parse("02040000", true).mss);
-}
+TEST(TcpOptionsD15, AnMssOfZeroIsNone) { EXPECT_FALSE(Parse("02040000", true).mss); }
 
 TEST(TcpOptionsD15, TheLastOfDuplicatesCounts) {
   EXPECT_EQ(Parse("020405b4 02040200", true).mss, 512);

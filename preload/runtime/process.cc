@@ -32,7 +32,10 @@ struct ProcessState {
   TapQueue queue;
   QueueShare queue_share = QueueShare::kOwn;
   std::atomic<uint32_t> queue_generation{0};
-  std::atomic<bool> queue_asked{false};
+  std::atomic<bool> queue_asked{false};       // and given
+  Instant ask_queue_at = Instant{};           // not before, after a refusal
+  Instant queue_refused = Instant{};          // the first time in a row
+  bool queue_reported = false;
   std::atomic<int> read_only_arena{-1};
   std::atomic<int64_t> keeper_retry{INT64_MAX};
   Instant keeper_start = Instant{};  // not to try before
@@ -116,20 +119,42 @@ Shard& HomeShard() noexcept {
   return *shard;
 }
 
+namespace {
+
+// A keeper that has just adopted the host gets its queues back from the members one after the other: who asks before that
+// is refused, and asks again. What does not pass is told once.
+constexpr Duration kQueuePatience = 500ms;
+
+void AskForQueue() {
+  uint16_t shard = HomeShard().index;
+  ProcessLock guard;
+  if (g_process.queue_asked.load(std::memory_order_acquire)) return;
+  const Instant now = Now();
+  if (now < g_process.ask_queue_at) return;
+  IoError e =
+      RequestQueue(g_process.settings, environ, &g_process.member, shard, &g_process.queue, &g_process.queue_share);
+  if (e) {
+    g_process.queue.fd = -1;
+    g_process.ask_queue_at = now + kQueueRetry;
+    if (g_process.queue_refused == Instant{}) g_process.queue_refused = now;
+    if (now - g_process.queue_refused < kQueuePatience || g_process.queue_reported) return;
+    g_process.queue_reported = true;
+    ReportLine("ustcp: %s", e.message);
+    return;
+  }
+  g_process.queue_refused = Instant{};
+  StartCapture(g_process.settings.capture_path);
+  g_process.queue_asked.store(true, std::memory_order_release);
+}
+
+}  // namespace
+
+bool QueueMissing() noexcept { return !g_process.queue_asked.load(std::memory_order_acquire); }
+
 QueueRef HomeQueue() noexcept {
-  if (!g_process.queue_asked.load(std::memory_order_acquire)) {
-    uint16_t shard = HomeShard().index;
-    ProcessLock guard;
-    if (!g_process.queue_asked.load(std::memory_order_acquire)) {
-      IoError e =
-          RequestQueue(g_process.settings, environ, &g_process.member, shard, &g_process.queue, &g_process.queue_share);
-      if (e) {
-        ReportLine("ustcp: %s", e.message);
-        g_process.queue.fd = -1;
-      }
-      StartCapture(g_process.settings.capture_path);
-      g_process.queue_asked.store(true, std::memory_order_release);
-    }
+  if (QueueMissing()) {
+    AskForQueue();
+    if (QueueMissing()) return {};
   }
   return g_process.queue.ref(g_process.queue_generation.load(std::memory_order_relaxed));
 }
@@ -297,6 +322,7 @@ void AfterForkChild(int process) noexcept {
   g_process.keeper_retry.store(INT64_MAX);
   g_process.home.store(nullptr);
   g_process.queue_asked.store(false);
+  g_process.ask_queue_at = g_process.queue_refused = Instant{};
   if (g_process.queue.fd >= 0) OwnedFds::Close(g_process.queue.fd);
   g_process.queue.fd = -1;
   g_process.queue_generation.fetch_add(1);

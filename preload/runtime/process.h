@@ -9,6 +9,9 @@ namespace ustcp::runtime {
 
 // The queue to write to, fetched on first use; fd -1 when there is none.
 QueueRef HomeQueue() noexcept;
+// There is none yet, or the keeper refused it: to be asked for again.
+bool QueueMissing() noexcept;
+inline constexpr Duration kQueueRetry = 50ms;
 // The queue to read: the same one, unless it is for another shard to read.
 QueueRef ReadQueue() noexcept;
 // The same, but fd -1 as long as nobody needed it.

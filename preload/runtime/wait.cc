@@ -102,6 +102,7 @@ Sleep SleepUnless(ThreadState& t, Seat& seat, Ready&& ready, std::span<WaitPoll>
   request.futex_expected = word;
   request.futex_owned = true;
   request.deadline = leads ? std::min({deadline, LeaderSleepsUntil(HomeShard()), KeeperRetry()}) : deadline;
+  if (leads && QueueMissing()) request.deadline = std::min<Instant>(request.deadline, MonotonicNow() + kQueueRetry);
   if (leads) HomeShard().leader_until_ns.store(NanosOf(request.deadline));
   request.signal_mask = mask;
   if (leads) request.spin = Duration{int64_t{AttachedHost()->config.busy_poll_us} * 1000};

@@ -7,7 +7,7 @@
 #include <map>
 #include <set>
 
-#include "io/clock.h"
+#include "io/base/clock.h"
 #include "stack/socket/listener.h"
 #include "stack/socket/readiness.h"
 #include "stack/socket/socket.h"

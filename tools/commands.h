@@ -6,8 +6,8 @@
 #include <stdexcept>
 #include <string>
 
-#include "io/config.h"
-#include "io/member.h"
+#include "io/member/member.h"
+#include "io/settings/settings.h"
 
 namespace ustcp::tool {
 

@@ -5,7 +5,7 @@
 #include <cerrno>
 #include <filesystem>
 
-#include "io/keeper_channel.h"
+#include "io/member/keeper_channel.h"
 #include "tools/commands.h"
 
 #include <unistd.h>

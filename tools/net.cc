@@ -10,7 +10,7 @@
 #include <fstream>
 #include <memory>
 
-#include "io/net_admin.h"
+#include "io/device/net_admin.h"
 #include "tools/commands.h"
 
 namespace ustcp::tool {

@@ -1,4 +1,4 @@
-// `ustcp settings`: what can be configured, from io/settings.def.
+// `ustcp settings`: what can be configured, from io/settings/settings.def.
 #include <fmt/format.h>
 
 #include <memory>
@@ -33,7 +33,7 @@ std::string RangeText(const SettingInfo& info) {
 void PrintMarkdown() {
   fmt::print(
       "# Settings\n\n"
-      "Made from `io/settings.def` by `ustcp settings --markdown`; a test compares the two.\n\n"
+      "Made from `io/settings/settings.def` by `ustcp settings --markdown`; a test compares the two.\n\n"
       "The environment wins over the file, the file over the default. The file is `/etc/ustcp/HOST.conf`, or the one "
       "that\n"
       "`USTCP_CONFIG` names; it has lines `key = value`, `#` starts a comment, and `sysctl.net.ipv4.tcp_x = v` sets a "

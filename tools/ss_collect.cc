@@ -6,7 +6,7 @@
 #include <fstream>
 #include <map>
 
-#include "io/clock.h"
+#include "io/base/clock.h"
 #include "stack/tcp/tcp.h"
 #include "tools/commands.h"
 #include "tools/ss.h"

@@ -15,10 +15,10 @@
 #include <cstdlib>
 #include <cstring>
 
-#include "io/arena_map.h"
-#include "io/clock.h"
-#include "io/keeper_channel.h"
-#include "io/parse.h"
+#include "io/base/clock.h"
+#include "io/base/parse.h"
+#include "io/member/arena_map.h"
+#include "io/member/keeper_channel.h"
 #include "preload/keeper/confine.h"
 #include "preload/keeper/driver.h"
 #include "preload/keeper/log.h"

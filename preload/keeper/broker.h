@@ -10,9 +10,9 @@
 #include <string>
 #include <vector>
 
-#include "io/config.h"
-#include "io/keeper_protocol.h"
-#include "io/tap.h"
+#include "io/device/tap.h"
+#include "io/member/keeper_protocol.h"
+#include "io/settings/settings.h"
 #include "preload/keeper/internal.h"
 #include "stack/host/shard.h"
 

@@ -13,12 +13,12 @@
 #include <cstring>
 #include <thread>
 
-#include "io/arena_map.h"
-#include "io/clock.h"
-#include "io/drive_stats.h"
-#include "io/keeper_channel.h"
-#include "io/member.h"
-#include "io/parse.h"
+#include "io/base/clock.h"
+#include "io/base/parse.h"
+#include "io/engine/drive_stats.h"
+#include "io/member/arena_map.h"
+#include "io/member/keeper_channel.h"
+#include "io/member/member.h"
 #include "preload/keeper/confine.h"
 #include "preload/keeper/log.h"
 #include "preload/keeper/setup.h"

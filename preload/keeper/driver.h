@@ -17,8 +17,8 @@
 #include <memory>
 #include <vector>
 
-#include "io/config.h"
-#include "io/engine.h"
+#include "io/engine/engine.h"
+#include "io/settings/settings.h"
 #include "preload/keeper/cleanup.h"
 #include "preload/keeper/internal.h"
 #include "preload/keeper/wakes.h"

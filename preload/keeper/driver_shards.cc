@@ -3,8 +3,8 @@
 
 #include <algorithm>
 
-#include "io/clock.h"
-#include "io/tap.h"
+#include "io/base/clock.h"
+#include "io/device/tap.h"
 #include "preload/keeper/driver.h"
 #include "preload/keeper/log.h"
 #include "stack/stack.h"

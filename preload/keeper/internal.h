@@ -3,7 +3,7 @@
 
 #include <cstdint>
 
-#include "io/keeper_protocol.h"
+#include "io/member/keeper_protocol.h"
 
 namespace ustcp::keeper {
 

@@ -8,10 +8,10 @@
 #include <cstdlib>
 #include <cstring>
 
-#include "io/config.h"
-#include "io/keeper_channel.h"
-#include "io/keeper_start.h"
-#include "io/parse.h"
+#include "io/base/parse.h"
+#include "io/member/keeper_channel.h"
+#include "io/member/keeper_start.h"
+#include "io/settings/settings.h"
 #include "preload/keeper/broker.h"
 #include "preload/keeper/confine.h"
 #include "preload/keeper/driver.h"

@@ -15,8 +15,8 @@
 #include <cstdlib>
 #include <cstring>
 
-#include "io/arena_map.h"
-#include "io/parse.h"
+#include "io/base/parse.h"
+#include "io/member/arena_map.h"
 
 namespace ustcp::keeper {
 

@@ -5,8 +5,8 @@
 #include <cstdint>
 #include <vector>
 
-#include "io/config.h"
-#include "io/tap.h"
+#include "io/device/tap.h"
+#include "io/settings/settings.h"
 
 namespace ustcp::keeper {
 

@@ -6,9 +6,9 @@
 #include <cstdio>
 #include <new>
 
-#include "io/capture.h"
-#include "io/report.h"
-#include "io/sys.h"
+#include "io/base/report.h"
+#include "io/base/sys.h"
+#include "io/device/capture.h"
 
 namespace ustcp::runtime {
 namespace {

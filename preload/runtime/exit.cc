@@ -1,7 +1,7 @@
 // The end of the process by exit(), _exit() or exec. Descriptors are left to the keeper, which closes them as the kernel
 // would; but frames that this thread's ring has read, or would still read while it is torn down, would be lost with it: a
 // SYN among them costs its sender a second.
-#include "io/clock.h"
+#include "io/base/clock.h"
 #include "preload/runtime/process.h"
 
 namespace ustcp::runtime {

@@ -7,13 +7,13 @@
 #include <atomic>
 #include <cerrno>
 
-#include "io/clock.h"
-#include "io/owned_fds.h"
-#include "io/parse.h"
-#include "io/report.h"
-#include "io/sys.h"
+#include "io/base/clock.h"
+#include "io/base/owned_fds.h"
+#include "io/base/parse.h"
+#include "io/base/report.h"
+#include "io/base/sys.h"
+#include "preload/libc/signals.h"
 #include "preload/runtime/capture_hook.h"
-#include "preload/signals.h"
 
 extern char** environ;
 
@@ -32,9 +32,9 @@ struct ProcessState {
   TapQueue queue;
   QueueShare queue_share = QueueShare::kOwn;
   std::atomic<uint32_t> queue_generation{0};
-  std::atomic<bool> queue_asked{false};       // and given
-  Instant ask_queue_at = Instant{};           // not before, after a refusal
-  Instant queue_refused = Instant{};          // the first time in a row
+  std::atomic<bool> queue_asked{false};  // and given
+  Instant ask_queue_at = Instant{};      // not before, after a refusal
+  Instant queue_refused = Instant{};     // the first time in a row
   bool queue_reported = false;
   std::atomic<int> read_only_arena{-1};
   std::atomic<int64_t> keeper_retry{INT64_MAX};

@@ -1,7 +1,7 @@
 // The process's part of the runtime that its own files share: the member, the home shard, its TAP queue, and who leads.
 #pragma once
 
-#include "io/engine_types.h"
+#include "io/engine/engine_types.h"
 #include "preload/runtime/runtime.h"
 #include "preload/runtime/thread.h"
 

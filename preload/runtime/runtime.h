@@ -11,7 +11,7 @@
 #include <csignal>
 #include <span>
 
-#include "io/member.h"
+#include "io/member/member.h"
 #include "stack/host/host.h"
 #include "stack/socket/readiness.h"
 #include "stack/socket/socket.h"

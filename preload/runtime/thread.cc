@@ -7,7 +7,7 @@
 
 #include <new>
 
-#include "io/drive_stats.h"
+#include "io/engine/drive_stats.h"
 #include "preload/runtime/process.h"
 
 namespace ustcp::runtime {

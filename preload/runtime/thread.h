@@ -2,7 +2,7 @@
 // exit, forgotten in the child of a fork.
 #pragma once
 
-#include "io/engine.h"
+#include "io/engine/engine.h"
 #include "stack/host/host.h"
 
 namespace ustcp::runtime {

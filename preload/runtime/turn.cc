@@ -1,7 +1,7 @@
 #include <algorithm>
 #include <cerrno>
 
-#include "io/clock.h"
+#include "io/base/clock.h"
 #include "preload/runtime/capture_hook.h"
 #include "preload/runtime/process.h"
 #include "stack/stack.h"

@@ -6,10 +6,10 @@
 #include <algorithm>
 #include <cerrno>
 
-#include "io/clock.h"
-#include "preload/real.h"
+#include "io/base/clock.h"
+#include "preload/libc/real.h"
+#include "preload/libc/signals.h"
 #include "preload/runtime/process.h"
-#include "preload/signals.h"
 #include "stack/stack.h"
 
 namespace ustcp::runtime {

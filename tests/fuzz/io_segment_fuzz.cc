@@ -4,7 +4,7 @@
 #include <cstring>
 #include <memory>
 
-#include "io/segment.h"
+#include "io/device/segment.h"
 #include "stack/base/check.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {

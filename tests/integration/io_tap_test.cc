@@ -18,11 +18,11 @@
 #include <functional>
 #include <memory>
 
-#include "io/clock.h"
-#include "io/engine.h"
-#include "io/net_admin.h"
-#include "io/segment.h"
-#include "io/tap.h"
+#include "io/base/clock.h"
+#include "io/device/net_admin.h"
+#include "io/device/segment.h"
+#include "io/device/tap.h"
+#include "io/engine/engine.h"
 #include "tests/unit/io/frame_build.h"
 
 namespace ustcp {

@@ -199,7 +199,7 @@ class Refusals(harness.TestCase):
 
     @staticmethod
     def answer(server, version, layout):
-        """A keeper that hands out an empty file as the arena (io/keeper_protocol.h)."""
+        """A keeper that hands out an empty file as the arena (io/member/keeper_protocol.h)."""
         arena = os.memfd_create('ustcp-other')
         reply = struct.pack('<IHHiiQQ', 0x75736b70, version, 0, 0, os.getpid(), layout, 1 << 30).ljust(296, b'\0')
         while True:

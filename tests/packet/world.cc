@@ -1,6 +1,6 @@
 #include "tests/packet/world.h"
 
-#include "io/segment.h"
+#include "io/device/segment.h"
 #include "stack/wire/ethernet.h"
 
 namespace ustcp::packet {

@@ -7,11 +7,11 @@
 
 #include <cerrno>
 
-#include "io/arena_map.h"
-#include "io/clock.h"
-#include "io/frame_io.h"
-#include "io/keeper_channel.h"
-#include "io/owned_fds.h"
+#include "io/base/clock.h"
+#include "io/base/owned_fds.h"
+#include "io/device/frame_io.h"
+#include "io/member/arena_map.h"
+#include "io/member/keeper_channel.h"
 #include "stack/socket/socket_ops.h"
 #include "tests/support/keeper_fixture.h"
 

@@ -8,7 +8,7 @@
 #include <fstream>
 #include <set>
 
-#include "io/keeper_channel.h"
+#include "io/member/keeper_channel.h"
 #include "tests/support/keeper_fixture.h"
 
 namespace ustcp::keeper_test {

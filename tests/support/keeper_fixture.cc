@@ -13,10 +13,10 @@
 #include <cstring>
 #include <filesystem>
 
-#include "io/clock.h"
-#include "io/keeper_channel.h"
-#include "io/net_admin.h"
-#include "io/tap.h"
+#include "io/base/clock.h"
+#include "io/device/net_admin.h"
+#include "io/device/tap.h"
+#include "io/member/keeper_channel.h"
 
 namespace ustcp::keeper_test {
 

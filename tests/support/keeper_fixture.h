@@ -9,8 +9,8 @@
 #include <string>
 #include <vector>
 
-#include "io/config.h"
-#include "io/member.h"
+#include "io/member/member.h"
+#include "io/settings/settings.h"
 
 namespace ustcp::keeper_test {
 

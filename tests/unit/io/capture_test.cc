@@ -1,5 +1,5 @@
 // Capture files, read back field by field (issue "io/": decorators; O-series tools read them with tcpdump and tshark).
-#include "io/capture.h"
+#include "io/device/capture.h"
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
@@ -8,7 +8,7 @@
 
 #include <string>
 
-#include "io/owned_fds.h"
+#include "io/base/owned_fds.h"
 #include "tests/unit/io/frame_build.h"
 
 namespace ustcp {

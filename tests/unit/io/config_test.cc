@@ -1,5 +1,5 @@
 // Settings from file and environment: precedence, bounds, and the one line each mistake is told in.
-#include "io/config.h"
+#include "io/settings/settings.h"
 
 #include <gtest/gtest.h>
 #include <unistd.h>

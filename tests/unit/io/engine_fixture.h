@@ -13,8 +13,8 @@
 #include <string>
 #include <vector>
 
-#include "io/clock.h"
-#include "io/engine.h"
+#include "io/base/clock.h"
+#include "io/engine/engine.h"
 
 namespace ustcp {
 

@@ -8,7 +8,7 @@
 
 #include <thread>
 
-#include "io/owned_fds.h"
+#include "io/base/owned_fds.h"
 #include "stack/sync/waiter.h"
 #include "tests/unit/io/engine_fixture.h"
 

@@ -1,5 +1,5 @@
 // The impairer on virtual time (issue "io/": loss, duplication, reordering, delay, rate, corruption, seeded).
-#include "io/impair.h"
+#include "io/device/impair.h"
 
 #include <gtest/gtest.h>
 

@@ -1,5 +1,5 @@
 // The list of our own descriptors (design, hazard "Our own descriptors").
-#include "io/owned_fds.h"
+#include "io/base/owned_fds.h"
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
@@ -7,7 +7,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "io/engine.h"
+#include "io/engine/engine.h"
 
 namespace ustcp {
 namespace {

@@ -1,5 +1,5 @@
 // Software segmentation and checksum completion (issue "io/": checksum offload, TSO4/TSO6; virtio 1.2, 5.1.6.2).
-#include "io/segment.h"
+#include "io/device/segment.h"
 
 #include <gtest/gtest.h>
 

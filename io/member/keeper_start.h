@@ -1,0 +1,19 @@
+// Starting a host's keeper from inside a program: in a session of its own, not a child of the program, without its
+// descriptors, its LD_PRELOAD, or a zombie it would have to wait for.
+#pragma once
+
+#include "io/device/tap.h"
+#include "io/member/keeper_protocol.h"
+#include "io/settings/settings.h"
+
+namespace ustcp {
+
+// Starts the keeper and waits until it serves or says why not. `arena_fd` >= 0: it adopts that arena. EEXIST: another
+// keeper of the host runs or is just starting; connecting will succeed presently.
+IoError StartKeeper(const Settings& settings, const char* const* environment, int arena_fd) noexcept;
+
+// Checks that nobody but this user (or root) can put things into the directory; with `create`, makes it when it is
+// missing. ENOENT: not there. EACCES, ENETDOWN: the message says what helps.
+IoError CheckRuntimeDirectory(const char* path, bool create) noexcept;
+
+}  // namespace ustcp

@@ -1,0 +1,115 @@
+// The exec family. A process keeps its number and its open descriptors, and so the stack keeps its table; the new program
+// learns from its environment that there is something to take up. Calls that search or take a list of arguments come down
+// to the two that name an environment.
+#include <alloca.h>
+
+#include <cstdarg>
+#include <cstring>
+
+#include "io/base/parse.h"
+#include "preload/calls/interpose.h"
+#include "preload/runtime/membership.h"
+#include "preload/runtime/runtime.h"
+
+using namespace ustcp;
+
+namespace {
+
+constexpr size_t kNoteBytes = sizeof(kInheritVariable) + 16;
+
+size_t CountOf(char* const* list) {
+  size_t n = 0;
+  while (list != nullptr && list[n] != nullptr) ++n;
+  return n;
+}
+
+// `environment` with our note, in `room` for CountOf(environment) + 2 pointers.
+char* const* WithNote(char* const* environment, char** room, char (&note)[kNoteBytes]) {
+  TextBuilder(note) << kInheritVariable << "=" << static_cast<int64_t>(sys::Call(SYS_getpid));
+  size_t n = CountOf(environment);
+  size_t kept = 0;
+  for (size_t i = 0; i < n; ++i)
+    if (strncmp(environment[i], note, sizeof(kInheritVariable)) != 0) room[kept++] = environment[i];
+  room[kept++] = note;
+  room[kept] = nullptr;
+  return room;
+}
+
+// A page of the table is made with its first entry.
+bool HasSockets() {
+  const ProcessSlot* process = g_own_process.load(std::memory_order_relaxed);
+  if (process == nullptr) return false;
+  for (int page = 0; page < kFdPages; ++page)
+    if (process->pages[page].load(std::memory_order_relaxed) != nullptr) return true;
+  return false;
+}
+
+}  // namespace
+
+// Sets `environment` to one with the note, on the caller's stack: the child of a vfork may not allocate. And the ring goes
+// with this program.
+#define USTCP_ADD_NOTE(environment)                                                                           \
+  char note[kNoteBytes];                                                                                      \
+  if (HasSockets()) {                                                                                         \
+    environment =                                                                                             \
+        WithNote(environment, static_cast<char**>(alloca((CountOf(environment) + 2) * sizeof(char*))), note); \
+    runtime::LeaveQueue();                                                                                    \
+  }                                                                                                           \
+  static_assert(true)
+
+// The arguments after `first` as an array `argv` on the caller's stack; `list` is left behind the final null.
+#define USTCP_COLLECT(argv, list, first)                                         \
+  va_start(list, first);                                                         \
+  size_t argv##_count = 1;                                                       \
+  while (va_arg(list, char*) != nullptr) ++argv##_count;                         \
+  va_end(list);                                                                  \
+  auto** argv = static_cast<char**>(alloca((argv##_count + 1) * sizeof(char*))); \
+  argv[0] = const_cast<char*>(first);                                            \
+  va_start(list, first);                                                         \
+  for (size_t i = 1; i <= argv##_count; ++i) argv[i] = va_arg(list, char*)
+
+USTCP_EXPORT int execve(const char* path, char* const* argv, char* const* environment) noexcept {
+  USTCP_ADD_NOTE(environment);
+  return real::execve(path, argv, environment);
+}
+
+USTCP_EXPORT int execvpe(const char* file, char* const* argv, char* const* environment) noexcept {
+  USTCP_ADD_NOTE(environment);
+  return real::execvpe(file, argv, environment);
+}
+
+USTCP_EXPORT int fexecve(int fd, char* const* argv, char* const* environment) noexcept {
+  USTCP_ADD_NOTE(environment);
+  return real::fexecve(fd, argv, environment);
+}
+
+USTCP_EXPORT int execveat(int fd, const char* path, char* const* argv, char* const* environment, int flags) noexcept {
+  USTCP_ADD_NOTE(environment);
+  return real::execveat(fd, path, argv, environment, flags);
+}
+
+USTCP_EXPORT int execv(const char* path, char* const* argv) noexcept { return execve(path, argv, environ); }
+
+USTCP_EXPORT int execvp(const char* file, char* const* argv) noexcept { return execvpe(file, argv, environ); }
+
+USTCP_EXPORT int execl(const char* path, const char* first, ...) noexcept {
+  va_list list;
+  USTCP_COLLECT(argv, list, first);
+  va_end(list);
+  return execve(path, argv, environ);
+}
+
+USTCP_EXPORT int execlp(const char* file, const char* first, ...) noexcept {
+  va_list list;
+  USTCP_COLLECT(argv, list, first);
+  va_end(list);
+  return execvpe(file, argv, environ);
+}
+
+USTCP_EXPORT int execle(const char* path, const char* first, ...) noexcept {
+  va_list list;
+  USTCP_COLLECT(argv, list, first);
+  char* const* environment = va_arg(list, char* const*);
+  va_end(list);
+  return execve(path, argv, environment);
+}

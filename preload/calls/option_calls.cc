@@ -1,0 +1,115 @@
+// getsockopt, setsockopt, ioctl and what the C library builds on them.
+#include <linux/sockios.h>
+#include <sys/ioctl.h>
+
+#include <cstdarg>
+
+#include "preload/calls/interpose.h"
+#include "preload/descriptors/routing.h"
+#include "preload/runtime/runtime.h"
+#include "stack/socket/socket_ops.h"
+
+using namespace ustcp;
+
+namespace {
+
+int SetSocketOption(int fd, const SocketRef& ref, int level, int name, const void* value, socklen_t length) {
+  if (static_cast<int>(length) < 0) return -EINVAL;
+  if (length > 0 && BadPointer(value)) return -EFAULT;
+  runtime::Locked lock(*ref);
+  if (!Current(ref)) return -EBADF;
+  // The kernel socket keeps up as long as it may become the real one; what it thinks of the option does not count.
+  if (Undecided(*ref)) real::setsockopt(fd, level, name, value, length);
+  return Outcome(SetOption(lock.ctx(), *ref, level, name, value, length));
+}
+
+int GetSocketOption(const SocketRef& ref, int level, int name, void* value, socklen_t* length) {
+  if (BadPointer(length)) return -EFAULT;
+  if (static_cast<int>(*length) < 0) return -EINVAL;
+  if (*length > 0 && BadPointer(value)) return -EFAULT;
+  runtime::Locked lock(*ref);
+  lock.LeaveOutput();
+  if (!Current(ref)) return -EBADF;
+  return Outcome(GetOption(lock.ctx(), *ref, level, name, value, length));
+}
+
+int AskSocket(const SocketRef& ref, unsigned long request, int* value) {
+  runtime::Locked lock(*ref);
+  lock.LeaveOutput();
+  if (!Current(ref)) return -EBADF;
+  return Outcome(IoctlSocket(lock.ctx(), *ref, request, value));
+}
+
+void ChangeFlag(const SocketRef& ref, uint32_t flag, bool on) {
+  if (on)
+    ref->status_flags.fetch_or(flag);
+  else
+    ref->status_flags.fetch_and(~flag);
+}
+
+// 0, a negative errno, or kForward: a request that concerns the descriptor or the interfaces, not the connection.
+constexpr int kForward = 1;
+
+int ControlSocket(const SocketRef& ref, unsigned long request, void* argument) {
+  auto* value = static_cast<int*>(argument);
+  switch (request) {
+    case FIONREAD:
+    case TIOCOUTQ:
+    case SIOCOUTQNSD:
+    case SIOCATMARK: {
+      int answer = 0;
+      int error = AskSocket(ref, request, &answer);
+      if (error != 0) return error;
+      if (BadPointer(value)) return -EFAULT;
+      *value = answer;
+      return 0;
+    }
+    case FIONBIO:
+    case FIOASYNC: {
+      if (BadPointer(value)) return -EFAULT;
+      ChangeFlag(ref, request == FIONBIO ? O_NONBLOCK : O_ASYNC, *value != 0);
+      return Undecided(*ref) ? kForward : 0;
+    }
+    default: return kForward;
+  }
+}
+
+}  // namespace
+
+USTCP_EXPORT int setsockopt(int fd, int level, int name, const void* value, socklen_t length) noexcept {
+  SocketRef ref = FindSocket(fd);
+  if (!ref) return real::setsockopt(fd, level, name, value, length);
+  return ToErrno(SetSocketOption(fd, ref, level, name, value, length));
+}
+
+USTCP_EXPORT int getsockopt(int fd, int level, int name, void* value, socklen_t* length) noexcept {
+  SocketRef ref = FindSocket(fd);
+  if (!ref) return real::getsockopt(fd, level, name, value, length);
+  return ToErrno(GetSocketOption(ref, level, name, value, length));
+}
+
+USTCP_EXPORT int ioctl(int fd, unsigned long request, ...) noexcept {
+  va_list arguments;
+  va_start(arguments, request);
+  void* argument = va_arg(arguments, void*);
+  va_end(arguments);
+  SocketRef ref = FindSocket(fd);
+  if (ref) {
+    int result = ControlSocket(ref, request, argument);
+    if (result != kForward) return ToErrno(result);
+  }
+  return real::ioctl(fd, request, argument);
+}
+
+USTCP_EXPORT int sockatmark(int fd) noexcept {
+  SocketRef ref = FindSocket(fd);
+  if (!ref) return real::sockatmark(fd);
+  int answer = 0;
+  int error = AskSocket(ref, SIOCATMARK, &answer);
+  return error != 0 ? ToErrno(error) : answer;
+}
+
+USTCP_EXPORT int isfdtype(int fd, int type) noexcept {
+  if (!FindSocket(fd)) return real::isfdtype(fd, type);
+  return type == S_IFSOCK ? 1 : 0;
+}

@@ -103,6 +103,21 @@ class Namespace:
         return self.call(lambda: socket.create_connection((address, port), timeout))
 
 
+# Mounts over /dev/net in a mount namespace of the command's own, then becomes the command. A tmpfs, since a node on a file
+# system without devices, as /tmp may be, cannot be opened.
+_OWN_TUN = ('mount -t tmpfs -o mode=755 tmpfs /dev/net && mknod -m 666 /dev/net/tun c 10 200 && '
+            'exec "$@"')
+
+
+def as_user(uid, *words):
+    """The words that run a command as an ordinary user, who has a /dev/net/tun that everybody may open.
+
+    The machine's own may be root's alone and stays as it is. The command keeps its process number.
+    """
+    return ['unshare', '--mount', 'sh', '-c', _OWN_TUN, 'sh', 'setpriv', f'--reuid={uid}', f'--regid={uid}',
+            '--clear-groups', *map(str, words)]
+
+
 def veth(first, first_name, second, second_name):
     """Joins two namespaces; returns nothing, both ends are up."""
     first.ip('link', 'add', first_name, 'type', 'veth', 'peer', 'name', second_name, 'netns', second.name)

@@ -7,6 +7,7 @@ import shutil
 
 import harness
 from harness import HOST4, HOST6, make_file, sha256, url
+from netns import as_user
 from nginx import CONFIGURATION, Nginx
 
 PYTHON = '/usr/bin/python3'
@@ -45,10 +46,6 @@ for port in (80, 1023, 1024):
     except OSError as error:
         print(errno.errorcode[error.errno])
 '''
-
-
-def as_user(uid, *words):
-    return ['setpriv', f'--reuid={uid}', f'--regid={uid}', '--clear-groups', *words]
 
 
 class Users(harness.TestCase):

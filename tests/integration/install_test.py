@@ -49,7 +49,7 @@ class Install(harness.TestCase):
         documentation = {path for path in installed if path.startswith('share/')}
         self.assertEqual(installed - documentation,
                          {'bin/ustcp', f'{library_directory}/libustcp.so', 'libexec/ustcp/ustcp-keeper'})
-        for name in ('README.md', 'docs/settings.md', 'docs/architecture.md'):
+        for name in ('README.md', 'LICENSE', 'docs/third-party.md', 'docs/settings.md', 'docs/architecture.md'):
             self.assertIn(f'share/doc/ustcp/{name}', documentation)
         for name in ('bin/ustcp', 'libexec/ustcp/ustcp-keeper'):
             self.assertTrue(os.access(self.prefix / name, os.X_OK), name)

@@ -119,8 +119,7 @@ Host* CreateHost(void* memory, size_t bytes, const HostConfig& config, const Sys
   host->neighbors.next_deadline_ns.store(NanosOf(kNever));
   host->ports.Init();
   host->tuples.Init(host->secrets.tuple_hash);
-  std::atomic_thread_fence(std::memory_order_release);
-  host->magic = kArenaMagic;
+  std::atomic_ref(host->magic).store(kArenaMagic, std::memory_order_release);
   return host;
 }
 

@@ -1,40 +1,24 @@
 #!/usr/bin/env python3
 """Writes docs/behaviour-tests.md: which tests show each row of the behaviour catalogue.
 
-A test cites a row by its ID: anywhere in a packet script, in a comment or a test's name elsewhere. With --check nothing
-is written: fails when the file is out of date, or when a row that this version promises is cited by no packet script
-and no simulation.
+The rows are those of docs/behaviour.md. A test cites one by its ID: anywhere in a packet script, in a comment or a test's
+name elsewhere. With --check nothing is written. It fails when the file is out of date, when an ID that is cited or promised
+has no row, when the catalogue's numbers have a gap, or when a row that this version promises is cited by no packet script and
+no simulation. Usage: gen_tables.py [--check] [ROOT]
 """
 
 import pathlib
 import re
 import sys
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
+ARGUMENTS = [word for word in sys.argv[1:] if word != '--check']
+ROOT = pathlib.Path(ARGUMENTS[0] if ARGUMENTS else pathlib.Path(__file__).parents[1]).resolve()
+CATALOGUE = ROOT / 'docs' / 'behaviour.md'
 OUTPUT = ROOT / 'docs' / 'behaviour-tests.md'
 
-ROWS = {
-    'E1': 'three-way handshake, the eleven states, options on SYN',
-    'E2': 'lost SYN', 'E3': 'lost SYN-ACK', 'E4': 'lost third ACK', 'E5': 'accept queue and its overflow',
-    'E6': 'SYN queue limits', 'E7': 'SYN cookies', 'E8': 'initial sequence numbers',
-    'E9': 'old duplicates and half-open peers', 'E10': 'simultaneous open', 'E11': 'TCP Fast Open',
-    'E12': 'connect() and its errors', 'E13': 'bind() and listen()', 'E14': 'accept() and inherited options',
-    'D1': 'sequence numbers and reassembly', 'D2': 'retransmission timeout', 'D3': 'fast retransmit, NewReno',
-    'D4': 'selective acknowledgement and recovery', 'D5': 'send and receive windows', 'D6': 'zero window and probes',
-    'D7': 'silly windows, Nagle, TCP_CORK', 'D8': 'delayed acknowledgements', 'D9': 'window scale, timestamps, PAWS',
-    'D10': 'buffer limits', 'D11': 'congestion control', 'D12': 'MSS and path MTU', 'D13': 'urgent data',
-    'D14': 'keep-alive', 'D15': 'checksums and malformed segments',
-    'T1': 'four-way close and half-close', 'T2': 'three-segment close', 'T3': 'TIME_WAIT',
-    'T4': 'reuse of TIME_WAIT by connect()', 'T5': 'limit of TIME_WAIT sockets', 'T6': 'tw_recycle', 'T7': 'SO_LINGER',
-    'T8': 'shutdown(), EPIPE, SIGPIPE', 'T9': 'orphans', 'T10': 'limit of orphans', 'T11': 'FIN_WAIT2',
-    'T12': 'simultaneous close', 'T13': 'lost last ACK', 'T14': 'resets on close, exit and kill',
-    'T15': 'bind() over TIME_WAIT', 'T16': 'challenge ACKs',
-    'O1': 'listing of sockets', 'O2': 'counters', 'O3': 'leak finder', 'O4': 'capture', 'O5': 'trace',
-    'O6': 'sysctl at run time', 'O7': 'report',
-}
 # What this version promises; the other rows belong to later ones and may be empty.
-PROMISED = set('E1 E2 E3 E4 E5 E8 E9 E10 E12 E13 E14 D1 D2 D3 D4 D5 D6 D7 D8 D9 D10 D11 D12 D15 '
-               'T1 T2 T3 T7 T8 T11 T12 T13 T14 T15 O1 O2'.split())
+PROMISED = set('E1 E2 E3 E4 E5 E8 E9 E10 E12 E13 E14 E15 D1 D2 D3 D4 D5 D6 D7 D8 D9 D10 D11 D12 D13 D14 D15 '
+               'T1 T2 T3 T5 T7 T8 T9 T11 T12 T13 T14 T15 T16 O1 O2'.split())
 
 KINDS = {
     'Packet scripts': ('tests/packet/scripts', '*.pkt'),
@@ -42,9 +26,28 @@ KINDS = {
     'Unit and process tests': ('tests', '*_test.cc'),
     'Stock programs': ('tests/integration', '*_test.py'),
 }
+ROW = re.compile(r'^\| ([EDTO])(\d+) \| ([^|]+) \| .+ \|$')
 CITATION = re.compile(r'(?<![A-Za-z0-9_/-])([EDTO]\d{1,2})(?![0-9a-z_])')
 CITATION_IN_NAME = re.compile(r'(?<![A-Z0-9])([EDTO]\d{1,2})(?=[A-Z_]|$)')
+NAME_WORD = re.compile(r'[edto]\d{1,2}')
 TEST = re.compile(r'^\s*(?:TEST|TEST_F|TEST_P)\(\s*(\w+)\s*,\s*(\w+)')
+
+
+def rows():
+    """{id: title} of the catalogue."""
+    found, last = {}, {}
+    for number, line in enumerate(CATALOGUE.read_text().splitlines(), 1):
+        if re.match(r'\|[- |]+\|$', line) or not line.startswith('|') or line.startswith('| ID |'):
+            continue
+        match = ROW.match(line)
+        if not match:
+            sys.exit(f'{CATALOGUE.relative_to(ROOT)}:{number}: not a row: write | ID | behaviour | what must hold |')
+        kind, value, title = match.group(1), int(match.group(2)), match.group(3)
+        if value != last.get(kind, 0) + 1:
+            sys.exit(f'{CATALOGUE.relative_to(ROOT)}:{number}: {kind}{value} follows {kind}{last.get(kind, 0)}')
+        last[kind] = value
+        found[f'{kind}{value}'] = title
+    return found
 
 
 def citations(path):
@@ -61,10 +64,10 @@ def citations(path):
             test = re.match(r'\s*def (test_\w+)', line)
             quoted = '"""' in line or "'''" in line
             if test:
-                found.update(word.upper() for word in test.group(1).split('_')[1:])
+                found.update(word.upper() for word in test.group(1).split('_')[1:] if NAME_WORD.fullmatch(word))
             line = line if quoted else line.partition('#')[2]
         found.update(CITATION.findall(line))
-    return found & ROWS.keys()
+    return found
 
 
 def collect():
@@ -82,7 +85,7 @@ def collect():
     return table
 
 
-def render(table):
+def render(table, catalogue):
     scripts = len(list((ROOT / 'tests/packet/scripts').rglob('*.pkt')))
     lines = [
         '# Behaviour catalogue: which tests show what', '',
@@ -90,28 +93,32 @@ def render(table):
         f'{scripts} packet scripts (`tests/packet/scripts`). Rows without a test belong to later versions.', '',
         '| ID | behaviour | ' + ' | '.join(KINDS) + ' |', '|---' * (2 + len(KINDS)) + '|',
     ]
-    for row, title in ROWS.items():
+    for row, title in catalogue.items():
         cells = [', '.join(f'`{name}`' for name in table[kind].get(row, [])) for kind in KINDS]
         lines.append(f'| {row} | {title} | ' + ' | '.join(cells) + ' |')
     return '\n'.join(lines) + '\n'
 
 
-def main():
-    table = collect()
-    text = render(table)
-    if sys.argv[1:] != ['--check']:
-        OUTPUT.parent.mkdir(exist_ok=True)
-        OUTPUT.write_text(text)
-    status = 0
-    if not OUTPUT.exists() or OUTPUT.read_text() != text:
-        print(f'{OUTPUT.relative_to(ROOT)} is out of date: run scripts/gen_tables.py')
-        status = 1
-    empty = [row for row in ROWS if row in PROMISED
+def problems_of(table, catalogue):
+    cited = {row: names[0] for kind in table.values() for row, names in kind.items()}
+    for row in sorted((cited.keys() | PROMISED) - catalogue.keys()):
+        yield f'{row} has no row in {CATALOGUE.relative_to(ROOT)}; cited by {cited.get(row, "gen_tables.py itself")}'
+    empty = [row for row in catalogue if row in PROMISED
              and row not in table['Packet scripts'] and row not in table['Simulations']]
     if empty:
-        print('no packet script and no simulation cites ' + ' '.join(empty))
-        status = 1
-    sys.exit(status if sys.argv[1:] == ['--check'] else 0)
+        yield 'no packet script and no simulation cites ' + ' '.join(empty)
+
+
+def main():
+    catalogue, table = rows(), collect()
+    text = render(table, catalogue)
+    problems = list(problems_of(table, catalogue))
+    if '--check' not in sys.argv:
+        OUTPUT.write_text(text)
+    elif not OUTPUT.exists() or OUTPUT.read_text() != text:
+        problems.append(f'{OUTPUT.relative_to(ROOT)} is out of date: run scripts/gen_tables.py')
+    print('\n'.join(problems) if problems else f'{len(catalogue)} rows, as {OUTPUT.relative_to(ROOT)} has them')
+    sys.exit(1 if problems else 0)
 
 
 main()

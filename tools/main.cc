@@ -1,5 +1,7 @@
 #include <fmt/format.h>
 
+#include "io/base/version.h"
+#include "stack/host/host.h"
 #include "tools/commands.h"
 
 namespace ustcp::tool {
@@ -28,6 +30,8 @@ int main(int argc, char** argv) {
   CLI::App app{"A TCP/IP stack of its own for unmodified programs: `ustcp net up`, then `ustcp run PROGRAM`."};
   app.require_subcommand(1);
   app.name("ustcp");
+  app.set_version_flag("--version",
+                       [] { return fmt::format("{}, layout {:016x}", ustcp::kVersionText, ustcp::LayoutHash()); });
   AddRun(app);
   AddNet(app);
   AddSs(app);

@@ -4,11 +4,13 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cinttypes>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 
 #include "io/base/parse.h"
+#include "io/base/version.h"
 #include "io/member/keeper_channel.h"
 #include "io/member/keeper_start.h"
 #include "io/settings/settings.h"
@@ -17,6 +19,7 @@
 #include "preload/keeper/driver.h"
 #include "preload/keeper/log.h"
 #include "preload/keeper/setup.h"
+#include "stack/host/host.h"
 
 namespace ustcp::keeper {
 namespace {
@@ -27,10 +30,11 @@ struct Arguments {
   bool tap = false;
   bool foreground = false;
   bool help = false;
+  bool version = false;
 };
 
 constexpr char kUsage[] =
-    "usage: ustcp-keeper [--foreground]\n"
+    "usage: ustcp-keeper [--foreground | --version]\n"
     "Keeps the virtual host that the environment (USTCP_HOST, ...) and its configuration name; see ustcp(1).\n"
     "With --foreground it reports on standard error and stays until it is told to end.\n"
     "Programs start it on demand with --ready, --adopt and --tap, which name descriptors 3, 4 and 5.\n";
@@ -47,6 +51,8 @@ bool Parse(int argc, char** argv, Arguments* out) {
       out->foreground = true;
     else if (std::strcmp(argv[i], "--help") == 0)
       out->help = true;
+    else if (std::strcmp(argv[i], "--version") == 0)
+      out->version = true;
     else
       return false;
   }
@@ -125,6 +131,10 @@ int Main(int argc, char** argv) {
   }
   if (arguments.help) {
     std::fputs(kUsage, stdout);
+    return 0;
+  }
+  if (arguments.version) {
+    std::printf("%s, layout %016" PRIx64 "\n", kVersionText, LayoutHash());
     return 0;
   }
   RaiseLimits();

@@ -57,6 +57,13 @@ class Install(harness.TestCase):
         for name in sorted(installed - documentation):
             self.assertNotIn(str(harness.OPTIONS.build).encode(), (self.prefix / name).read_bytes(), name)
 
+    def test_version(self):
+        """Tool, keeper and library say the same; the library's text is in the file, for `strings`."""
+        text = self.run_installed('ustcp', '--version')
+        self.assertRegex(text, r'^libustcp \d+\.\d+\.\d+, build (unknown|[0-9a-z.-]+), layout [0-9a-f]{16}\n$')
+        self.assertEqual(self.run_installed(self.prefix / 'libexec/ustcp/ustcp-keeper', '--version'), text)
+        self.assertIn(text.partition(', layout')[0].encode() + b'\0', self.library.read_bytes())
+
     def test_needs_only_the_c_library(self):
         """What the program has loaded never meets a second copy of it."""
         output = subprocess.run(['ldd', self.library], capture_output=True, text=True, check=True).stdout

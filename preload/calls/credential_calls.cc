@@ -6,6 +6,7 @@
 
 #include "io/base/sys.h"
 #include "preload/calls/interpose.h"
+#include "preload/calls/parts.h"
 #include "preload/runtime/membership.h"
 
 using namespace ustcp;
@@ -14,15 +15,14 @@ namespace {
 
 constexpr auto kKeep = static_cast<uid_t>(-1);
 
-// `user`: what the effective user id is to become.
-void BeforeUserChanges(uid_t user) {
+}  // namespace
+
+void ustcp::BeforeUserChanges(uid_t user) noexcept {
   if (user == kKeep || user == 0 || sys::Call(SYS_geteuid) != 0) return;
   int saved = errno;
   AttachQuietly();
   errno = saved;
 }
-
-}  // namespace
 
 USTCP_EXPORT int setuid(uid_t user) noexcept {
   BeforeUserChanges(user);

@@ -5,6 +5,7 @@
 
 #include "io/base/owned_fds.h"
 #include "preload/calls/interpose.h"
+#include "preload/calls/parts.h"
 #include "preload/descriptors/placeholder.h"
 #include "preload/descriptors/routing.h"
 #include "preload/libc/signals.h"
@@ -111,11 +112,15 @@ int ControlFlags(int fd, const SocketRef& ref, int command, long argument) {
 
 }  // namespace
 
+int ustcp::BeforeClose(int fd) noexcept {
+  if (runtime::IsOwnDescriptor(fd)) return -EBADF;
+  CloseEntry(fd);
+  return 0;
+}
+
 USTCP_EXPORT int close(int fd) {
-  if (Attached()) {
-    if (runtime::IsOwnDescriptor(fd)) return ToErrno(-EBADF);
-    CloseEntry(fd);
-  }
+  if (Attached())
+    if (int error = BeforeClose(fd)) return ToErrno(error);
   return real::close(fd);
 }
 USTCP_ALIAS_OF(close, __close);

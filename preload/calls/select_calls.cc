@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "preload/calls/interpose.h"
+#include "preload/calls/parts.h"
 #include "preload/transfer/wait_sets.h"
 
 using namespace ustcp;
@@ -90,6 +91,10 @@ int Select(const Sets& sets, Instant deadline, const sigset_t* mask) {
 }
 
 }  // namespace
+
+bool ustcp::SelectIsForKernel(int n, fd_set* in, fd_set* out, fd_set* except) noexcept {
+  return IsForKernel(Sets(n, in, out, except));
+}
 
 USTCP_EXPORT int select(int n, fd_set* in, fd_set* out, fd_set* except, timeval* timeout) {
   Sets sets(n, in, out, except);

@@ -118,9 +118,13 @@ USTCP_EXPORT void _exit(int status) {
 USTCP_EXPORT void _Exit(int status) noexcept { _exit(status); }
 
 USTCP_EXPORT pid_t _Fork() noexcept {
-  if (g_own_process.load(std::memory_order_relaxed) == nullptr) return real::_Fork();
+  return ForkWithTable([](const void*) noexcept { return real::_Fork(); }, nullptr);
+}
+
+pid_t ustcp::ForkWithTable(pid_t (*make)(const void* how) noexcept, const void* how) noexcept {
+  if (!Attached()) return make(how);
   BeforeFork();
-  pid_t child = real::_Fork();
+  pid_t child = make(how);
   if (child == 0) {
     AfterForkInChild();
     return 0;

@@ -1,12 +1,18 @@
 // The process as a member: when it attaches, and how membership goes through fork and exec.
 #pragma once
 
+#include <sys/types.h>
+
 namespace ustcp {
 
 // Attaches to the host if that has not happened. Returns 0 or the errno for the socket call; the reason was printed.
 int EnsureAttached() noexcept;
 // The same before the process gives up the right to. A failure is neither told nor remembered: there may never be a socket.
 void AttachQuietly() noexcept;
+
+// fork by a way of the caller's: `make` is called with the child's table prepared, and its outcome, which is fork's,
+// decides what becomes of it. No handlers of pthread_atfork are run.
+pid_t ForkWithTable(pid_t (*make)(const void* how) noexcept, const void* how) noexcept;
 
 // exec hands the sockets on: the program that starts finds this in its environment, and takes them up before its main().
 // A program without it does not look for a host at all until it asks for a TCP socket.

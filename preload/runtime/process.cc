@@ -262,7 +262,7 @@ void AnnounceWakeDescriptor(int fd) noexcept {
 void WakeByDescriptor(Waiter& w) noexcept {
   if (w.process == g_process.member.process) {
     uint64_t one = 1;
-    syscall(SYS_write, w.wake_descriptor, &one, sizeof one);
+    sys::Write(w.wake_descriptor, &one, sizeof one);
     return;
   }
   NudgeKeeper(*AttachedHost());

@@ -7,6 +7,7 @@
 
 #include <new>
 
+#include "io/base/sys.h"
 #include "io/engine/drive_stats.h"
 #include "preload/runtime/process.h"
 
@@ -101,7 +102,7 @@ bool PrepareToWait(ThreadState& t) noexcept {
       t.entry = lock.ctx.shard.wait_entries.Take();
       if (t.waiter == nullptr || t.entry == nullptr) return false;
       t.waiter->process = AttachedMember()->process;
-      t.waiter->thread_id = static_cast<int32_t>(syscall(SYS_gettid));
+      t.waiter->thread_id = static_cast<int32_t>(sys::Call(SYS_gettid));
       t.waiter->mode = wake_descriptor >= 0 ? Waiter::kDescriptor : Waiter::kFutex;
       t.waiter->wake_descriptor = wake_descriptor;
       t.entry->waiter = t.waiter;

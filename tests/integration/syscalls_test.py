@@ -56,6 +56,9 @@ class Syscalls(harness.TestCase):
     def test_stdio(self):
         self.compare('stdio')
 
+    def test_raw(self):
+        self.compare('raw')
+
     def test_threads(self):
         self.compare('threads')
 

@@ -1,0 +1,21 @@
+// What interposed calls do besides the C library's call behind them, for those who make the kernel's instead (raw/).
+#pragma once
+
+#include <poll.h>
+#include <sys/select.h>
+#include <sys/types.h>
+
+namespace ustcp {
+
+// The descriptor is about to be closed: lets go of what it stands for. A negative errno when it is not the program's.
+// Requires: attached.
+int BeforeClose(int fd) noexcept;
+
+// The effective user is about to become `user`: joins the host while that is possible. Keeps errno.
+void BeforeUserChanges(uid_t user) noexcept;
+
+// True when no descriptor of the call is one of ours, and when the kernel refuses the arguments.
+bool PollIsForKernel(pollfd* fds, nfds_t n) noexcept;
+bool SelectIsForKernel(int n, fd_set* in, fd_set* out, fd_set* except) noexcept;
+
+}  // namespace ustcp

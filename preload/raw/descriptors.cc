@@ -1,0 +1,41 @@
+// Calls on one descriptor whose arguments differ from the C library's, or that do more there.
+#include <fcntl.h>
+#include <sys/ioctl.h>
+
+#include "preload/calls/parts.h"
+#include "preload/raw/raw_call.h"
+#include "preload/transfer/translate.h"
+
+namespace ustcp::raw {
+
+long Close(long fd, long, long, long, long, long) noexcept {
+  if (Attached())
+    if (int error = BeforeClose(static_cast<int>(fd))) return ToErrno(error);
+  return ToKernel<SYS_close>(fd, 0, 0, 0, 0, 0);
+}
+
+long Fcntl(long fd, long command, long argument, long, long, long) noexcept {
+  auto which = static_cast<int>(command);
+  bool duplicates = which == F_DUPFD || which == F_DUPFD_CLOEXEC;
+  // Locks of files wait, in the C library as cancellation points.
+  if (!IsOurs(fd) && !(duplicates && Attached())) return ToKernel<SYS_fcntl>(fd, command, argument, 0, 0, 0);
+  NotCancelled guard;
+  return ::fcntl(static_cast<int>(fd), which, argument);
+}
+
+long Ioctl(long fd, long request, long argument, long, long, long) noexcept {
+  if (!IsOurs(fd)) return ToKernel<SYS_ioctl>(fd, request, argument, 0, 0, 0);
+  return ::ioctl(static_cast<int>(fd), static_cast<unsigned long>(request), argument);
+}
+
+long Preadv2(long fd, long iov, long count, long low, long high, long flags) noexcept {
+  if (!IsOurs(fd)) return ToKernel<SYS_preadv2>(fd, iov, count, low, high, flags);
+  return Invoke(::preadv2, {fd, iov, count, low, flags, 0});
+}
+
+long Pwritev2(long fd, long iov, long count, long low, long high, long flags) noexcept {
+  if (!IsOurs(fd)) return ToKernel<SYS_pwritev2>(fd, iov, count, low, high, flags);
+  return Invoke(::pwritev2, {fd, iov, count, low, flags, 0});
+}
+
+}  // namespace ustcp::raw

@@ -1,0 +1,97 @@
+// Which numbers of syscall() are ours, and what they come down to. scripts/check_raw_calls.py compares this list with
+// calls.def: an interposed call whose number is missing here can be made past us.
+#include <sys/sendfile.h>
+#include <sys/syscall.h>
+
+#include "preload/raw/raw_call.h"
+
+namespace ustcp::raw {
+namespace {
+
+struct Table {
+  Handler handlers[kNumbers];
+};
+
+constexpr Table MakeTable() {
+  Table table{};
+  auto& t = table.handlers;
+
+  t[SYS_socket] = Invoked<::socket>;
+  t[SYS_bind] = WhenOurs<SYS_bind, ::bind>;
+  t[SYS_listen] = WhenOurs<SYS_listen, ::listen>;
+  t[SYS_accept] = WhenOurs<SYS_accept, ::accept>;
+  t[SYS_accept4] = WhenOurs<SYS_accept4, ::accept4>;
+  t[SYS_connect] = WhenOurs<SYS_connect, ::connect>;
+  t[SYS_shutdown] = WhenOurs<SYS_shutdown, ::shutdown>;
+  t[SYS_getsockname] = WhenOurs<SYS_getsockname, ::getsockname>;
+  t[SYS_getpeername] = WhenOurs<SYS_getpeername, ::getpeername>;
+  t[SYS_getsockopt] = WhenOurs<SYS_getsockopt, ::getsockopt>;
+  t[SYS_setsockopt] = WhenOurs<SYS_setsockopt, ::setsockopt>;
+
+  t[SYS_read] = WhenOurs<SYS_read, ::read>;
+  t[SYS_readv] = WhenOurs<SYS_readv, ::readv>;
+  t[SYS_recvfrom] = WhenOurs<SYS_recvfrom, ::recvfrom>;
+  t[SYS_recvmsg] = WhenOurs<SYS_recvmsg, ::recvmsg>;
+  t[SYS_recvmmsg] = WhenOurs<SYS_recvmmsg, ::recvmmsg>;
+  t[SYS_write] = WhenOurs<SYS_write, ::write>;
+  t[SYS_writev] = WhenOurs<SYS_writev, ::writev>;
+  t[SYS_sendto] = WhenOurs<SYS_sendto, ::sendto>;
+  t[SYS_sendmsg] = WhenOurs<SYS_sendmsg, ::sendmsg>;
+  t[SYS_sendmmsg] = WhenOurs<SYS_sendmmsg, ::sendmmsg>;
+  t[SYS_sendfile] = WhenOurs<SYS_sendfile, ::sendfile, 0, 1>;
+  t[SYS_splice] = WhenOurs<SYS_splice, ::splice, 0, 2>;
+
+  t[SYS_poll] = Poll;
+  t[SYS_ppoll] = Ppoll;
+  t[SYS_select] = Select;
+  t[SYS_pselect6] = Pselect6;
+  t[SYS_epoll_create] = WhenAttached<SYS_epoll_create, ::epoll_create>;
+  t[SYS_epoll_create1] = WhenAttached<SYS_epoll_create1, ::epoll_create1>;
+  t[SYS_epoll_ctl] = WhenOurs<SYS_epoll_ctl, ::epoll_ctl, 0, 2>;
+  t[SYS_epoll_wait] = WhenOurs<SYS_epoll_wait, ::epoll_wait>;
+  t[SYS_epoll_pwait] = EpollPwait;
+  t[SYS_epoll_pwait2] = EpollPwait2;
+
+  t[SYS_close] = Close;
+  t[SYS_close_range] = WhenAttached<SYS_close_range, ::close_range>;
+  t[SYS_dup] = WhenAttached<SYS_dup, ::dup>;
+  t[SYS_dup2] = WhenAttached<SYS_dup2, ::dup2>;
+  t[SYS_dup3] = WhenAttached<SYS_dup3, ::dup3>;
+  t[SYS_fcntl] = Fcntl;
+  t[SYS_ioctl] = Ioctl;
+
+  t[SYS_fstat] = WhenOurs<SYS_fstat, ::fstat>;
+  t[SYS_lseek] = WhenOurs<SYS_lseek, ::lseek>;
+  t[SYS_pread64] = WhenOurs<SYS_pread64, ::pread>;
+  t[SYS_pwrite64] = WhenOurs<SYS_pwrite64, ::pwrite>;
+  // The position comes in two halves, and the lower one is all of it.
+  t[SYS_preadv] = WhenOurs<SYS_preadv, ::preadv>;
+  t[SYS_pwritev] = WhenOurs<SYS_pwritev, ::pwritev>;
+  t[SYS_preadv2] = Preadv2;
+  t[SYS_pwritev2] = Pwritev2;
+
+  t[SYS_fork] = Fork;
+  // The parent's memory would be shared with a child that changes its table.
+  t[SYS_vfork] = Fork;
+  t[SYS_clone] = Clone;
+  t[SYS_clone3] = Clone3;
+  t[SYS_exit] = Exit;
+  t[SYS_exit_group] = ExitGroup;
+  t[SYS_execve] = WhenAttached<SYS_execve, ::execve>;
+  t[SYS_execveat] = WhenAttached<SYS_execveat, ::execveat>;
+
+  t[SYS_setuid] = Setuid;
+  t[SYS_setreuid] = Setreuid;
+  t[SYS_setresuid] = Setresuid;
+  t[SYS_chroot] = Invoked<::chroot>;
+
+  t[SYS_rt_sigaction] = Sigaction;
+  return table;
+}
+
+}  // namespace
+}  // namespace ustcp::raw
+
+// Read by entry.cc.
+extern "C" __attribute__((visibility("hidden"), used)) constinit const ustcp::raw::Table ustcp_raw_handlers =
+    ustcp::raw::MakeTable();

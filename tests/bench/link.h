@@ -27,14 +27,18 @@ inline void Must(Error error, int expected = 0) {
 class Link {
  public:
   struct Side {
-    explicit Side(uint8_t n) : box(Config(n)), shard(box.NewShard()), address(IpAddress::V4(192, 168, 0, n)) {}
+    Side(uint8_t n, size_t arena_bytes)
+        : box(Config(n), {}, test::TestHost::DefaultStart(), arena_bytes),
+          shard(box.NewShard()),
+          address(IpAddress::V4(192, 168, 0, n)) {}
     test::TestHost box;
     Shard& shard;
     IpAddress address;
     std::vector<Buf*> arriving;  // frames as a driver reads them, in buffers of this side
   };
 
-  Link() : sides_{Side(1), Side(2)}, batch_(std::make_unique<TxBatch>()) {}
+  explicit Link(size_t arena_bytes = size_t{1} << 30)
+      : sides_{{1, arena_bytes}, {2, arena_bytes}}, batch_(std::make_unique<TxBatch>()) {}
 
   Side& side(int i) { return sides_[i]; }
   Instant now() const { return now_; }
@@ -85,9 +89,10 @@ class Link {
     }
   }
 
+  void Advance(Duration d) { now_ += d; }
   // Moves the clock and fires what is due, then settles.
   void Pass(Duration d) {
-    now_ += d;
+    Advance(d);
     for (int i : {0, 1}) On(i, [](Context& ctx) { OnDeadline(ctx); });
     Settle();
   }

@@ -105,7 +105,7 @@ class Install(harness.TestCase):
 
     def test_readme(self):
         """The block "Everyday use", line by line, with the default host on the default interface of a namespace."""
-        block = re.search(r'## Everyday use\n\n```\n(.*?)```', README.read_text(), re.DOTALL).group(1)
+        block = re.search(r'## Everyday use\n.*?```\n(.*?)```', README.read_text(), re.DOTALL).group(1)
         lines = [line.split('#')[0].strip() for line in block.splitlines()]
         self.assertIn('LD_PRELOAD=libustcp.so nginx', lines)
         self.net.app.run(self.net.tool(), 'net', 'down', '--interface', harness.INTERFACE)
@@ -118,8 +118,15 @@ class Install(harness.TestCase):
             done.append((line, self.shell(line)))
         outputs = dict(done)
         self.assertEqual(outputs['curl http://10.117.0.2/'], 'a small page\n')
-        self.assertRegex(outputs['ustcp ss'], r'State .*Local Address:Port')
+        self.assertRegex(outputs['ustcp ss -tlnp'], r'LISTEN .* 0\.0\.0\.0:80 .*users:\(\("nginx",pid=')
         self.assertNotIn(harness.INTERFACE, self.net.app.ip('-br', 'link'))
+
+    def test_packages(self):
+        """The README names those that scripts/setup --build installs."""
+        script = (ROOT / 'scripts/setup').read_text()
+        names = re.search(r'^packages=\(\n(.*?)^\)', script, re.DOTALL | re.MULTILINE).group(1).split()
+        told = re.search(r'`scripts/setup --build`.*?which\s+are (.*?)\. Then', README.read_text(), re.DOTALL).group(1)
+        self.assertEqual(re.split(r',\s+|\s+and\s+', told), names)
 
     def configuration(self):
         path = self.net.dir / 'nginx.conf'

@@ -12,8 +12,6 @@ import sys
 
 # Interposed names whose number is another's, or none of ours: why.
 OTHER = {
-    'pread': 'SYS_pread64',
-    'pwrite': 'SYS_pwrite64',
     'pselect': 'SYS_pselect6',
     'sigaction': 'SYS_rt_sigaction',
     'fork': 'SYS_fork',

@@ -96,7 +96,7 @@ int Duplicated(int from, int to) {
 
 // dup2 and dup3 onto a number of ours.
 void MakeRoom(int to) {
-  if (IsOurs(to)) (void)runtime::RelocateDescriptor(to);
+  if (IsOurs(to) && !GiveUpPlaceholderSource(to)) (void)runtime::RelocateDescriptor(to);
 }
 
 constexpr int kSettableFlags = O_APPEND | O_NONBLOCK | O_ASYNC | O_NOATIME;

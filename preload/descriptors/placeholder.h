@@ -1,10 +1,14 @@
 // The kernel descriptor under a ustcp socket: it gives the socket its number, and dup, CLOEXEC, select's limits and /proc
-// work on it as on any other.
+// work on it as on any other. Which socket a number stands for is in the process's table (fd_table.h), not in the kernel.
 //
-// socket() makes a kernel TCP socket, because routing may still decide for the kernel. It is never bound or connected
-// while the socket is ustcp's, so no packet can reach it. accept() duplicates a read-only descriptor of the arena's memfd:
-// the cheapest way to a number, and one that no stray write through the kernel can do harm with. Which socket a number
-// stands for is in the process's table (fd_table.h), not in the kernel.
+// Whoever reaches it past the library (a static child, an inlined system call, io_uring, AIO) finds an AF_UNIX
+// SOCK_SEQPACKET socket, unbound and unconnected. That holds nothing and answers as an unconnected TCP socket does: ENOTCONN
+// to reads and writes, POLLOUT | POLLHUP at once, EINVAL to fsync, copy_file_range and sendfile, ESPIPE to positions, ENODEV to
+// mmap, socket:[inode] in /proc. What an unconnected TCP socket would still do, it refuses with EINVAL: bind, connect and
+// listen, so that nothing falls back to the kernel's TCP. (Of the other kinds, SOCK_STREAM has EINVAL for a read, an
+// end of a socketpair an end of file, which a program takes for the peer's; vsock and netlink sockets report no POLLHUP.)
+//
+// accept() duplicates one such socket of the process: the cheapest way to a number.
 #pragma once
 
 #include <cstdint>
@@ -22,7 +26,11 @@ int OpenPlaceholder(bool cloexec) noexcept;
 // Closes a kernel descriptor without looking at the table.
 void ClosePlaceholder(int fd) noexcept;
 
-// fstat() of a socket: what the kernel's own would show.
+// The program wants number `fd`: when it is the one that OpenPlaceholder duplicates, closes that (the next call makes
+// another) and returns true.
+bool GiveUpPlaceholderSource(int fd) noexcept;
+
+// What fstat() of the placeholder said, made into what it says of the socket.
 void DescribeSocket(const Socket& socket, struct stat* out) noexcept;
 
 }  // namespace ustcp

@@ -61,12 +61,6 @@ constexpr Table MakeTable() {
   t[SYS_ioctl] = Ioctl;
 
   t[SYS_fstat] = WhenOurs<SYS_fstat, ::fstat>;
-  t[SYS_lseek] = WhenOurs<SYS_lseek, ::lseek>;
-  t[SYS_pread64] = WhenOurs<SYS_pread64, ::pread>;
-  t[SYS_pwrite64] = WhenOurs<SYS_pwrite64, ::pwrite>;
-  // The position comes in two halves, and the lower one is all of it.
-  t[SYS_preadv] = WhenOurs<SYS_preadv, ::preadv>;
-  t[SYS_pwritev] = WhenOurs<SYS_pwritev, ::pwritev>;
   t[SYS_preadv2] = Preadv2;
   t[SYS_pwritev2] = Pwritev2;
 

@@ -36,7 +36,6 @@ struct ProcessState {
   Instant ask_queue_at = Instant{};      // not before, after a refusal
   Instant queue_refused = Instant{};     // the first time in a row
   bool queue_reported = false;
-  std::atomic<int> read_only_arena{-1};
   std::atomic<int64_t> keeper_retry{INT64_MAX};
   Instant keeper_start = Instant{};  // not to try before
   int attach_error = 0;
@@ -268,25 +267,6 @@ void WakeByDescriptor(Waiter& w) noexcept {
   NudgeKeeper(*AttachedHost());
 }
 
-int ReadOnlyArena() noexcept {
-  int fd = g_process.read_only_arena.load(std::memory_order_acquire);
-  if (fd >= 0) return fd;
-  ProcessLock guard;
-  fd = g_process.read_only_arena.load();
-  if (fd >= 0) return fd;
-  char path[32];
-  TextBuilder(path) << "/proc/self/fd/" << g_process.member.arena_fd;
-  fd = sys::Open(path, O_RDONLY | O_NOCTTY | O_CLOEXEC);
-  if (fd >= 0) fd = OwnedFds::Adopt(fd, OwnedFdKind::kShared);
-  g_process.read_only_arena.store(fd, std::memory_order_release);
-  return fd;
-}
-
-void ForgetReadOnlyArena() noexcept {
-  int fd = g_process.read_only_arena.exchange(-1);
-  if (fd >= 0) OwnedFds::Forget(fd);
-}
-
 bool IsOwnDescriptor(int fd) noexcept { return OwnedFds::Contains(fd); }
 
 bool RelocateDescriptor(int fd) noexcept {
@@ -297,7 +277,6 @@ bool RelocateDescriptor(int fd) noexcept {
   if (g_process.member.arena_fd == fd) g_process.member.arena_fd = moved;
   if (g_process.member.keeper_fd == fd) g_process.member.keeper_fd = moved;
   MoveQueue(&g_process.member, fd, moved);
-  if (g_process.read_only_arena.load() == fd) g_process.read_only_arena.store(moved);
   if (g_process.queue.fd == fd) {
     g_process.queue.fd = moved;
     g_process.queue_generation.fetch_add(1);

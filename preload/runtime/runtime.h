@@ -96,12 +96,6 @@ void AfterForkParent() noexcept;
 // `process` is the slot that the parent prepared for the child (its table copied), or -1 when it was not attached.
 void AfterForkChild(int process) noexcept;
 
-// A read-only descriptor of the arena's file, one of the stack's, made on first use; negative when there is no way to open
-// one.
-int ReadOnlyArena() noexcept;
-// It is not open any more.
-void ForgetReadOnlyArena() noexcept;
-
 // Descriptors that belong to the stack, for close(), dup2() and close_range() to leave alone. A call that moved one tells
 // with RelocateDescriptor.
 bool IsOwnDescriptor(int fd) noexcept;

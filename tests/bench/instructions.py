@@ -32,7 +32,7 @@ WHAT = {'request': 'request of 64 bytes, answer of 1,024, keep-alive, by an epol
         'connection-accepted': 'connection accepted, closed first, its TIME_WAIT ended',
         'connection-opened': 'connection opened, closed second'}
 # The C library copies by what the processor has; callgrind counts a `rep movsb` as one instruction a byte. All copy alike.
-TUNABLES = 'glibc.cpu.hwcaps=-AVX_Fast_Unaligned_Load,-AVX2,-AVX2_Usable,-AVX512VL,-EVEX,-ERMS,-FSRM'
+TUNABLES = 'glibc.cpu.hwcaps=-AVX_Fast_Unaligned_Load,-AVX2,-AVX2_Usable,-AVX512VL,-EVEX,-SSSE3,-ERMS,-FSRM'
 
 
 def parse_dumps(texts):

@@ -1,6 +1,7 @@
 // accept and accept4. The descriptor comes before the connection is taken from the queue: a process that has no number
 // left (EMFILE) leaves the connection to others, or to its own next attempt.
 #include "preload/calls/interpose.h"
+#include "preload/calls/parts.h"
 #include "preload/descriptors/placeholder.h"
 #include "preload/transfer/blocking.h"
 #include "stack/socket/socket_ops.h"
@@ -75,12 +76,12 @@ int Accept(const SocketRef& ref, sockaddr* address, socklen_t* length, int flags
 
 USTCP_EXPORT int accept(int fd, sockaddr* address, socklen_t* length) {
   SocketRef ref = FindSocket(fd);
-  if (!ref) return real::accept(fd, address, length);
+  if (!ref) return Returned(real::accept(fd, address, length));
   return ToErrno(Accept(ref, address, length, 0));
 }
 
 USTCP_EXPORT int accept4(int fd, sockaddr* address, socklen_t* length, int flags) {
   SocketRef ref = FindSocket(fd);
-  if (!ref) return real::accept4(fd, address, length, flags);
+  if (!ref) return Returned(real::accept4(fd, address, length, flags));
   return ToErrno(Accept(ref, address, length, flags));
 }

@@ -6,6 +6,7 @@
 
 #include "preload/calls/interpose.h"
 #include "preload/descriptors/placeholder.h"
+#include "preload/descriptors/stale.h"
 #include "preload/libc/signals.h"
 #include "preload/transfer/wait_sets.h"
 #include "stack/socket/socket_ops.h"
@@ -66,6 +67,7 @@ int Wait(EpollSet& set, int epfd, epoll_event* events, int max, Instant deadline
   if (max <= 0 || max > static_cast<int>(INT_MAX / sizeof(epoll_event))) return -EINVAL;
   if (BadPointer(events)) return -EFAULT;
   signals::BeginCall();
+  if (stale::Due()) stale::LookAtSome();
   Hold hold;
   if (!__libc_single_threaded) hold.Take(set);
   return runtime::WaitEpoll(set, epfd, set.has_kernel_members.load(), events, max, deadline, mask);

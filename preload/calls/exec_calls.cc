@@ -8,6 +8,7 @@
 
 #include "io/base/parse.h"
 #include "preload/calls/interpose.h"
+#include "preload/descriptors/stale.h"
 #include "preload/runtime/membership.h"
 #include "preload/runtime/runtime.h"
 
@@ -51,6 +52,7 @@ bool HasSockets() {
 #define USTCP_ADD_NOTE(environment)                                                                           \
   char note[kNoteBytes];                                                                                      \
   if (HasSockets()) {                                                                                         \
+    stale::LookAtAll();                                                                                       \
     environment =                                                                                             \
         WithNote(environment, static_cast<char**>(alloca((CountOf(environment) + 2) * sizeof(char*))), note); \
     runtime::LeaveQueue();                                                                                    \

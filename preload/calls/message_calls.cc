@@ -1,6 +1,7 @@
 // sendmsg and recvmsg, one and many at a time. TCP has no control messages of its own yet: those sent are ignored, none
 // are received.
 #include "preload/calls/interpose.h"
+#include "preload/calls/parts.h"
 #include "preload/runtime/runtime.h"
 #include "preload/transfer/transfer.h"
 
@@ -74,7 +75,11 @@ USTCP_EXPORT ssize_t sendmsg(int fd, const msghdr* message, int flags) {
 
 USTCP_EXPORT ssize_t recvmsg(int fd, msghdr* message, int flags) {
   SocketRef ref = FindSocket(fd);
-  if (!ref) return real::recvmsg(fd, message, flags);
+  if (!ref) {
+    ssize_t result = real::recvmsg(fd, message, flags);
+    if (result >= 0) ReturnedBy(*message);
+    return result;
+  }
   return ToErrno(ReceiveMessage(ref, message, flags));
 }
 
@@ -86,6 +91,10 @@ USTCP_EXPORT int sendmmsg(int fd, mmsghdr* messages, unsigned count, int flags) 
 
 USTCP_EXPORT int recvmmsg(int fd, mmsghdr* messages, unsigned count, int flags, timespec* timeout) {
   SocketRef ref = FindSocket(fd);
-  if (!ref) return real::recvmmsg(fd, messages, count, flags, timeout);
+  if (!ref) {
+    int result = real::recvmmsg(fd, messages, count, flags, timeout);
+    for (int i = 0; i < result; ++i) ReturnedBy(messages[i].msg_hdr);
+    return result;
+  }
   return ToErrno(ReceiveMessages(ref, messages, count, flags, timeout));
 }

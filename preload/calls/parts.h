@@ -3,6 +3,7 @@
 
 #include <poll.h>
 #include <sys/select.h>
+#include <sys/socket.h>
 #include <sys/types.h>
 
 namespace ustcp {
@@ -10,6 +11,13 @@ namespace ustcp {
 // The descriptor is about to be closed: lets go of what it stands for. A negative errno when it is not the program's.
 // Requires: attached.
 int BeforeClose(int fd) noexcept;
+
+// A call of the kernel's returned this number, or did not: what it stood for until now is let go. Returns it.
+int Returned(int fd) noexcept;
+// The same for two numbers, if the call's result is 0.
+int ReturnedPair(int result, const int* fds) noexcept;
+// The same for those that came with a message.
+void ReturnedBy(const msghdr& message) noexcept;
 
 // The effective user is about to become `user`: joins the host while that is possible. Keeps errno.
 void BeforeUserChanges(uid_t user) noexcept;

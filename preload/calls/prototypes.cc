@@ -3,8 +3,15 @@
 // definitions.
 #include "preload/libc/real.h"
 
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <sys/fanotify.h>
+#include <sys/inotify.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/sendfile.h>
+#include <sys/signalfd.h>
+#include <sys/timerfd.h>
 
 #define CANCEL
 #define USTCP_CALL(result, name, parameters, exception, number) extern "C" result name parameters exception;

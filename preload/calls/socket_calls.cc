@@ -3,6 +3,7 @@
 #include <netinet/in.h>
 
 #include "preload/calls/interpose.h"
+#include "preload/calls/parts.h"
 #include "preload/descriptors/placeholder.h"
 #include "preload/descriptors/routing.h"
 #include "preload/runtime/membership.h"
@@ -108,7 +109,7 @@ int Connect(const SocketRef& ref, const sockaddr* address, socklen_t length) {
 }  // namespace
 
 USTCP_EXPORT int socket(int family, int type, int protocol) noexcept {
-  if (!IsTcp(family, type, protocol)) return real::socket(family, type, protocol);
+  if (!IsTcp(family, type, protocol)) return Returned(real::socket(family, type, protocol));
   return ToErrno(OpenTcp(family, type, protocol));
 }
 

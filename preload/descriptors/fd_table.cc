@@ -2,6 +2,7 @@
 
 #include "io/member/member.h"
 #include "preload/descriptors/private_lock.h"
+#include "preload/descriptors/stale.h"
 #include "preload/runtime/runtime.h"
 #include "stack/socket/socket_ops.h"
 
@@ -12,6 +13,9 @@ std::atomic<ProcessSlot*> g_own_process{nullptr};
 namespace {
 
 PrivateLock g_lock;
+
+// One past the highest page that was ever used.
+std::atomic<int> g_page_end{0};
 
 Host& OwnHost() { return *runtime::AttachedHost(); }
 ProcessSlot& Own() { return *g_own_process.load(std::memory_order_relaxed); }
@@ -25,6 +29,7 @@ class Intent {
 
 // The page of an index, made when missing. Null when there is no memory.
 FdPage* PageFor(ProcessSlot& process, int index) {
+  if (index < kFdPages && index >= g_page_end.load(std::memory_order_relaxed)) g_page_end.store(index + 1);
   FdPage* page = process.pages[index].load(std::memory_order_acquire);
   if (page != nullptr) return page;
   SimpleLock guard(OwnHost().host_lock);
@@ -92,6 +97,8 @@ void Use(ProcessSlot* process) noexcept {
   PrivateGuard guard(g_lock);
   if (g_own_process.load() == process) return;
   for (int i = kFdPages; i < kFdPagesPerProcess; ++i) PageFor(*process, i);
+  for (int i = g_page_end.load(); i < kFdPages; ++i)
+    if (process->pages[i].load(std::memory_order_relaxed) != nullptr) g_page_end.store(i + 1);
   g_own_process.store(process, std::memory_order_release);
 }
 
@@ -149,11 +156,31 @@ int FindEpoll(const EpollSet* set) noexcept {
   return found;
 }
 
-void DropClosed() noexcept {
+int NextEntry(int from) noexcept {
+  ProcessSlot* process = g_own_process.load(std::memory_order_relaxed);
+  if (process == nullptr || from < 0) return -1;
+  int end = g_page_end.load(std::memory_order_relaxed);
+  for (int p = from / kFdsPerPage, i = from % kFdsPerPage; p < end; ++p, i = 0) {
+    FdPage* page = process->pages[p].load(std::memory_order_acquire);
+    if (page == nullptr) continue;
+    for (; i < kFdsPerPage; ++i)
+      if (page->entries[i].load(std::memory_order_relaxed) != 0) return p * kFdsPerPage + i;
+  }
+  return -1;
+}
+
+unsigned Extent() noexcept { return static_cast<unsigned>(g_page_end.load(std::memory_order_relaxed) * kFdsPerPage); }
+
+bool RemoveIf(int fd, bool (*gone)(int fd, FdEntry::Kind kind)) noexcept {
   PrivateGuard guard(g_lock);
-  ForEachEntry(Own(), 0, kMaxFds - 1, [](int fd, std::atomic<uint64_t>& entry) {
-    if (sys::Fcntl(fd, F_GETFD) < 0) Clear(entry);
-  });
+  uint64_t bits = Load(fd);
+  if (bits == 0 || !gone(fd, FdEntry::KindOf(bits))) return false;
+  Clear(*EntryFor(fd));
+  return true;
+}
+
+void DropLostHolds() noexcept {
+  PrivateGuard guard(g_lock);
   for (int i = kFdPages; i < kFdPagesPerProcess; ++i)
     if (FdPage* page = Own().pages[i].load())
       for (auto& entry : page->entries) Clear(entry);
@@ -244,6 +271,10 @@ void FinishForkChild(int slot) noexcept {
 }  // namespace fd_table
 
 SocketRef FindSocketSlow(int fd, uint64_t bits) noexcept {
+  if (__builtin_expect(stale::Due(), 0)) {
+    stale::LookAtSome();
+    bits = fd_table::Load(fd);
+  }
   for (;;) {
     if (FdEntry::KindOf(bits) != FdEntry::kSocket) return {};
     auto* socket = static_cast<Socket*>(FdEntry::ObjectOf(bits));

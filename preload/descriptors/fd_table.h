@@ -73,8 +73,14 @@ void RemoveRange(unsigned first, unsigned last) noexcept;
 void RemoveAllOf(Socket& socket) noexcept;
 // The descriptor of an epoll set, -1 when it has none here.
 int FindEpoll(const EpollSet* set) noexcept;
-// Drops the entries whose descriptor is not open (after exec: CLOEXEC) or does not exist any more (holds).
-void DropClosed() noexcept;
+// The lowest number from `from` on that stands for something; -1 when there is none.
+int NextEntry(int from) noexcept;
+// No number at or above this one stands for anything.
+unsigned Extent() noexcept;
+// Removes the entry if `gone` says so, which is asked with the table locked.
+bool RemoveIf(int fd, bool (*gone)(int fd, FdEntry::Kind kind)) noexcept;
+// After exec: drops the holds of threads that are no more.
+void DropLostHolds() noexcept;
 
 // fork. Prepare takes the table's lock and copies the table into a free process slot; its index, -1 when this process is
 // not attached or all slots are taken (*error is then set). One of the Finish functions must follow.

@@ -28,6 +28,30 @@ long Ioctl(long fd, long request, long argument, long, long, long) noexcept {
   return ::ioctl(static_cast<int>(fd), static_cast<unsigned long>(request), argument);
 }
 
+long Accept(long fd, long address, long length, long, long, long) noexcept {
+  if (!IsOurs(fd)) return Returned(static_cast<int>(ToKernel<SYS_accept>(fd, address, length, 0, 0, 0)));
+  return Invoke(::accept, {fd, address, length, 0, 0, 0});
+}
+
+long Accept4(long fd, long address, long length, long flags, long, long) noexcept {
+  if (!IsOurs(fd)) return Returned(static_cast<int>(ToKernel<SYS_accept4>(fd, address, length, flags, 0, 0)));
+  return Invoke(::accept4, {fd, address, length, flags, 0, 0});
+}
+
+long Recvmsg(long fd, long message, long flags, long, long, long) noexcept {
+  if (IsOurs(fd)) return Invoke(::recvmsg, {fd, message, flags, 0, 0, 0});
+  long result = ToKernel<SYS_recvmsg>(fd, message, flags, 0, 0, 0);
+  if (result >= 0) ReturnedBy(*As<const msghdr*>(message));
+  return result;
+}
+
+long Recvmmsg(long fd, long messages, long count, long flags, long timeout, long) noexcept {
+  if (IsOurs(fd)) return Invoke(::recvmmsg, {fd, messages, count, flags, timeout, 0});
+  long result = ToKernel<SYS_recvmmsg>(fd, messages, count, flags, timeout, 0);
+  for (long i = 0; i < result; ++i) ReturnedBy(As<const mmsghdr*>(messages)[i].msg_hdr);
+  return result;
+}
+
 long Preadv2(long fd, long iov, long count, long low, long high, long flags) noexcept {
   if (!IsOurs(fd)) return ToKernel<SYS_preadv2>(fd, iov, count, low, high, flags);
   return Invoke(::preadv2, {fd, iov, count, low, flags, 0});

@@ -9,6 +9,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "preload/calls/parts.h"
 #include "preload/descriptors/fd_table.h"
 #include "preload/libc/real.h"
 
@@ -73,10 +74,27 @@ long WhenOurs(long a, long b, long c, long d, long e, long f) noexcept {
   return Invoke(kFunction, v);
 }
 
+// The kernel's alone, but for the number that it returns.
+template <long Number>
+long ReturnsDescriptor(long a, long b, long c, long d, long e, long f) noexcept {
+  return Returned(static_cast<int>(ToKernel<Number>(a, b, c, d, e, f)));
+}
+
+// Two of them, at argument kAt.
+template <long Number, int kAt>
+long ReturnsPair(long a, long b, long c, long d, long e, long f) noexcept {
+  const long v[6] = {a, b, c, d, e, f};
+  return ReturnedPair(static_cast<int>(ToKernel<Number>(a, b, c, d, e, f)), As<const int*>(v[kAt]));
+}
+
 // In descriptors.cc, waiting.cc, process.cc and signals.cc.
 long Close(long fd, long, long, long, long, long) noexcept;
 long Fcntl(long fd, long command, long argument, long, long, long) noexcept;
 long Ioctl(long fd, long request, long argument, long, long, long) noexcept;
+long Accept(long fd, long address, long length, long, long, long) noexcept;
+long Accept4(long fd, long address, long length, long flags, long, long) noexcept;
+long Recvmsg(long fd, long message, long flags, long, long, long) noexcept;
+long Recvmmsg(long fd, long messages, long count, long flags, long timeout, long) noexcept;
 long Preadv2(long fd, long iov, long count, long low, long high, long flags) noexcept;
 long Pwritev2(long fd, long iov, long count, long low, long high, long flags) noexcept;
 long Poll(long fds, long n, long timeout, long, long, long) noexcept;

@@ -19,8 +19,8 @@ constexpr Table MakeTable() {
   t[SYS_socket] = Invoked<::socket>;
   t[SYS_bind] = WhenOurs<SYS_bind, ::bind>;
   t[SYS_listen] = WhenOurs<SYS_listen, ::listen>;
-  t[SYS_accept] = WhenOurs<SYS_accept, ::accept>;
-  t[SYS_accept4] = WhenOurs<SYS_accept4, ::accept4>;
+  t[SYS_accept] = Accept;
+  t[SYS_accept4] = Accept4;
   t[SYS_connect] = WhenOurs<SYS_connect, ::connect>;
   t[SYS_shutdown] = WhenOurs<SYS_shutdown, ::shutdown>;
   t[SYS_getsockname] = WhenOurs<SYS_getsockname, ::getsockname>;
@@ -31,8 +31,8 @@ constexpr Table MakeTable() {
   t[SYS_read] = WhenOurs<SYS_read, ::read>;
   t[SYS_readv] = WhenOurs<SYS_readv, ::readv>;
   t[SYS_recvfrom] = WhenOurs<SYS_recvfrom, ::recvfrom>;
-  t[SYS_recvmsg] = WhenOurs<SYS_recvmsg, ::recvmsg>;
-  t[SYS_recvmmsg] = WhenOurs<SYS_recvmmsg, ::recvmmsg>;
+  t[SYS_recvmsg] = Recvmsg;
+  t[SYS_recvmmsg] = Recvmmsg;
   t[SYS_write] = WhenOurs<SYS_write, ::write>;
   t[SYS_writev] = WhenOurs<SYS_writev, ::writev>;
   t[SYS_sendto] = WhenOurs<SYS_sendto, ::sendto>;
@@ -59,6 +59,31 @@ constexpr Table MakeTable() {
   t[SYS_dup3] = WhenAttached<SYS_dup3, ::dup3>;
   t[SYS_fcntl] = Fcntl;
   t[SYS_ioctl] = Ioctl;
+
+  t[SYS_open] = ReturnsDescriptor<SYS_open>;
+  t[SYS_openat] = ReturnsDescriptor<SYS_openat>;
+  t[SYS_openat2] = ReturnsDescriptor<SYS_openat2>;
+  t[SYS_creat] = ReturnsDescriptor<SYS_creat>;
+  t[SYS_open_by_handle_at] = ReturnsDescriptor<SYS_open_by_handle_at>;
+  t[SYS_memfd_create] = ReturnsDescriptor<SYS_memfd_create>;
+  t[SYS_memfd_secret] = ReturnsDescriptor<SYS_memfd_secret>;
+  t[SYS_mq_open] = ReturnsDescriptor<SYS_mq_open>;
+  t[SYS_pipe] = ReturnsPair<SYS_pipe, 0>;
+  t[SYS_pipe2] = ReturnsPair<SYS_pipe2, 0>;
+  t[SYS_socketpair] = ReturnsPair<SYS_socketpair, 3>;
+  t[SYS_eventfd] = ReturnsDescriptor<SYS_eventfd>;
+  t[SYS_eventfd2] = ReturnsDescriptor<SYS_eventfd2>;
+  t[SYS_timerfd_create] = ReturnsDescriptor<SYS_timerfd_create>;
+  t[SYS_signalfd] = ReturnsDescriptor<SYS_signalfd>;
+  t[SYS_signalfd4] = ReturnsDescriptor<SYS_signalfd4>;
+  t[SYS_inotify_init] = ReturnsDescriptor<SYS_inotify_init>;
+  t[SYS_inotify_init1] = ReturnsDescriptor<SYS_inotify_init1>;
+  t[SYS_fanotify_init] = ReturnsDescriptor<SYS_fanotify_init>;
+  t[SYS_pidfd_open] = ReturnsDescriptor<SYS_pidfd_open>;
+  t[SYS_pidfd_getfd] = ReturnsDescriptor<SYS_pidfd_getfd>;
+  t[SYS_perf_event_open] = ReturnsDescriptor<SYS_perf_event_open>;
+  t[SYS_userfaultfd] = ReturnsDescriptor<SYS_userfaultfd>;
+  t[SYS_io_uring_setup] = ReturnsDescriptor<SYS_io_uring_setup>;
 
   t[SYS_fstat] = WhenOurs<SYS_fstat, ::fstat>;
   t[SYS_preadv2] = Preadv2;

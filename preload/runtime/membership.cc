@@ -13,6 +13,7 @@
 
 #include "io/base/report.h"
 #include "preload/calls/interpose.h"
+#include "preload/descriptors/stale.h"
 #include "preload/libc/signals.h"
 #include "preload/libc/stdio_streams.h"
 #include "preload/runtime/runtime.h"
@@ -28,6 +29,7 @@ thread_local bool t_in_fork = false;
 
 void BeforeFork() {
   int error = 0;
+  stale::LookAtAll();
   g_child_slot = fd_table::PrepareFork(&error);
   if (error != 0)
     ReportLine("ustcp: fork: the host has no room for another process (%s); the child lacks sockets", ErrorName(error));
@@ -84,14 +86,16 @@ void ustcp::AttachQuietly() noexcept {
 
 namespace {
 
-// After exec: the table of this process is in the arena already. Descriptors that were close-on-exec are gone.
+// After exec: the table of this process is in the arena already. Descriptors that were close-on-exec are gone, as if closed
+// by a call that was not seen.
 __attribute__((constructor)) void TakeUpInheritance() {
   const char* inherit = getenv(kInheritVariable);
   if (inherit == nullptr) return;
   bool own = strtol(inherit, nullptr, 10) == sys::Call(SYS_getpid);
   unsetenv(kInheritVariable);
   if (!own || EnsureAttached() != 0) return;
-  fd_table::DropClosed();
+  fd_table::DropLostHolds();
+  stale::LookAtAll();
   AdoptStandardStreams();
 }
 

@@ -20,6 +20,8 @@ namespace ustcp::runtime {
 
 // CLOCK_MONOTONIC.
 Instant Now() noexcept;
+// The calling thread's last reading of it, where the thread holds on to one.
+extern thread_local constinit int64_t t_clock_ns;
 
 // Attaches on first use. Null on failure, with *error the errno for the call (ENETDOWN, EACCES, EINVAL); the reason was
 // printed once as a line on stderr. A failed attach is tried again by the next call after one second at the earliest.

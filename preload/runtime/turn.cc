@@ -9,6 +9,7 @@
 namespace ustcp::runtime {
 
 void (*g_after_unlock)() noexcept = nullptr;
+thread_local constinit int64_t t_clock_ns = 0;
 
 namespace {
 
@@ -144,6 +145,7 @@ void Turn(ThreadState& t, bool flush_answers) noexcept {
   {
     ShardLock lock(host, home, MonotonicNow());
     Context& ctx = lock.ctx;
+    t_clock_ns = NanosOf(ctx.now);
     Flush(t, ctx);
     DrainMailbox(ctx);
     if (queue.fd >= 0) Receive(t, ctx, queue);
@@ -167,6 +169,7 @@ Locked::Locked(Socket& socket) noexcept : Locked(AttachedHost()->shard(socket)) 
 Locked::Locked(Shard& shard) noexcept
     : depth_((++CurrentThread().lock_depth, 0)), lock_(*AttachedHost(), shard, MonotonicNow()) {
   (void)depth_;
+  t_clock_ns = NanosOf(lock_.ctx.now);
 }
 
 bool Locked::MayWait(const ThreadState& t, const Context& ctx) const noexcept {

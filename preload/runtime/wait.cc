@@ -7,6 +7,7 @@
 #include <cerrno>
 
 #include "io/base/clock.h"
+#include "preload/descriptors/stale.h"
 #include "preload/libc/real.h"
 #include "preload/libc/signals.h"
 #include "preload/runtime/process.h"
@@ -69,10 +70,11 @@ Instant LeaderSleepsUntil(Shard& shard) {
   return now - InstantFromNanos(others) < kShortSleep ? std::min<Instant>(until, now + kShortSleep) : until;
 }
 
-// `ready` is asked once more after the sleep was announced. The last entry of `polls` is for the keeper's connection.
+// `ready` is asked once more after the sleep was announced. The last entry of `polls` is for the keeper's connection. The
+// thread gets up no later than at `wake_at`, which is not the end of its wait.
 template <typename Ready>
 Sleep SleepUnless(ThreadState& t, Seat& seat, Ready&& ready, std::span<WaitPoll> polls, Instant deadline,
-                  const sigset_t* mask) {
+                  Instant wake_at, const sigset_t* mask) {
   Waiter& w = *t.waiter;
   uint32_t word = w.word.load();
   // A handler that runs from here on changes the word, so that no signal is slept through.
@@ -102,6 +104,7 @@ Sleep SleepUnless(ThreadState& t, Seat& seat, Ready&& ready, std::span<WaitPoll>
   request.futex_expected = word;
   request.futex_owned = true;
   request.deadline = leads ? std::min({deadline, LeaderSleepsUntil(HomeShard()), KeeperRetry()}) : deadline;
+  request.deadline = std::min(request.deadline, wake_at);
   if (leads && QueueMissing()) request.deadline = std::min<Instant>(request.deadline, MonotonicNow() + kQueueRetry);
   if (leads) HomeShard().leader_until_ns.store(NanosOf(request.deadline));
   request.signal_mask = mask;
@@ -198,13 +201,15 @@ int WaitSocket(Socket& socket, uint32_t events, Instant deadline) noexcept {
   else
     DriveOrFlush(t, seat);
   if (ready()) return 0;
+  stale::BeforeSleep others;
+  if (deadline != InstantFromNanos(0) && others.Look()) return 0;
   Watching watching(host, socket, *t.entry, events | kAlways, listening);
   WaitPoll keeper_only[1];
   for (;;) {
     FlushHome();
-    Sleep why = SleepUnless(t, seat, ready, keeper_only, deadline, nullptr);
+    Sleep why = SleepUnless(t, seat, ready, keeper_only, deadline, others.wake_at(), nullptr);
     DriveOrFlush(t, seat);
-    if (ready()) return 0;
+    if (ready() || (why == Sleep::kLook && others.Look())) return 0;
     if (why == Sleep::kInterrupted) return EINTR;
     if (why == Sleep::kTimeout) return EAGAIN;
   }
@@ -313,17 +318,20 @@ int WaitMany(std::span<const PollMember> members, std::span<pollfd> kernel, Inst
     FlushHome();
     return EAGAIN;
   }
+  stale::BeforeSleep others;
+  if (others.Look()) return 0;
   ManyWatches watches(host, *t.waiter);
   if (!watches.Add(members)) return ENOMEM;
   PollArray polls(kernel);
   if (!polls.ok()) return ENOMEM;
   for (;;) {
     FlushHome();
-    Sleep why = SleepUnless(t, seat, ready, polls.span(), deadline, mask);
+    Sleep why = SleepUnless(t, seat, ready, polls.span(), deadline, others.wake_at(), mask);
     DriveOrFlush(t, seat);
     kernel_ready = LookAtKernel(kernel);
     if (kernel_ready < 0) return errno;
     if (ready() || kernel_ready > 0) return finish();
+    if (why == Sleep::kLook && others.Look()) return 0;
     if (why == Sleep::kInterrupted) return EINTR;
     if (why == Sleep::kTimeout) return EAGAIN;
   }
@@ -357,6 +365,7 @@ int WaitEpoll(EpollSet& set, int real_epfd, bool has_kernel_members, epoll_event
   WaitPoll& poll = polls[0];
   Seat seat(t);
   bool interrupted = false, timed_out = false;
+  stale::BeforeSleep others;
   for (;;) {
     EpollSleep(set, *t.waiter);  // a turn of ours may make members ready: an exclusive event is then ours to take
     DriveOrFlush(t, seat);
@@ -368,9 +377,10 @@ int WaitEpoll(EpollSet& set, int real_epfd, bool has_kernel_members, epoll_event
       if (count > 0) return count;
       return interrupted ? -EINTR : 0;
     }
+    if (others.Look()) continue;
     FlushHome();
     EpollSleep(set, *t.waiter);
-    Sleep why = SleepUnless(t, seat, ready, polls, deadline, mask);
+    Sleep why = SleepUnless(t, seat, ready, polls, deadline, others.wake_at(), mask);
     ask_kernel = has_kernel_members && (poll.revents != 0 || why != Sleep::kLook);
     kernel_first = false;
     poll.revents = 0;

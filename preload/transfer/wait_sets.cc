@@ -2,6 +2,7 @@
 
 #include <sys/single_threaded.h>
 
+#include "preload/descriptors/stale.h"
 #include "preload/libc/real.h"
 #include "preload/libc/signals.h"
 
@@ -87,18 +88,29 @@ int WaitForEntries(std::span<pollfd> entries, Instant deadline, const sigset_t* 
   Split split(entries.size());
   if (!split.members.ok() || !split.kernel.ok()) return -ENOMEM;
   SplitEntries(entries, split);
+  uint32_t found_out = stale::Count();
   Hold holds[kInlineHolds];
   for (size_t i = 0; i < split.member_count && i < kInlineHolds; ++i) {
     // Only other threads can close what this one waits for, and few programs with threads poll more than a few.
     runtime::PollMember& m = split.members[i];
     if (!__libc_single_threaded) holds[i].Take(*m.socket);
   }
-  std::span<const runtime::PollMember> members{split.members.data(), split.member_count};
+  std::span<runtime::PollMember> members{split.members.data(), split.member_count};
   std::span<pollfd> kernel{split.kernel.data(), split.kernel_count};
   for (;;) {
     int result = runtime::WaitMany(members, kernel, deadline, mask);
     if (result == EINTR || result == ENOMEM) return -result;
     int ready = PutTogether(entries, split);
+    if (ready > 0) stale::LookAt(entries);
+    if (stale::Count() != found_out) {
+      // A number may be another file's by now.
+      found_out = stale::Count();
+      split.member_count = split.kernel_count = 0;
+      SplitEntries(entries, split);
+      members = {split.members.data(), split.member_count};
+      kernel = {split.kernel.data(), split.kernel_count};
+      continue;
+    }
     if (ready > 0 || result == EAGAIN) return ready;
     if (result != 0) return -result;
   }

@@ -59,6 +59,9 @@ class Syscalls(harness.TestCase):
     def test_raw(self):
         self.compare('raw')
 
+    def test_unseen(self):
+        self.compare('unseen')
+
     def test_threads(self):
         self.compare('threads')
 

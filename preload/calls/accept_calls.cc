@@ -45,12 +45,11 @@ int Accept(const SocketRef& ref, sockaddr* address, socklen_t* length, int flags
       int fd = TakeConnection(ref, flags, &peer, &family);
       if (fd != -EAGAIN) {
         if (fd < 0 || address == nullptr) return fd;
-        if (int error = CheckAddressOut(address, length)) {
+        if (int error = PutAddress(family, peer, address, length)) {
           fd_table::Remove(fd);
           ClosePlaceholder(fd);
           return error;
         }
-        WriteSockaddr(family, peer, address, length);
         return fd;
       }
     }

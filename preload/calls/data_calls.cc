@@ -1,6 +1,9 @@
 // read, write, recv, send and their vector forms, and the variants that _FORTIFY_SOURCE turns them into.
+#include <algorithm>
+
 #include "preload/calls/interpose.h"
 #include "preload/transfer/transfer.h"
+#include "stack/net/address.h"
 
 extern "C" [[noreturn]] void __chk_fail() noexcept;
 
@@ -8,37 +11,50 @@ using namespace ustcp;
 
 namespace {
 
-// Calls that give the same address for an empty buffer: the kernel does not look at it.
-int CheckBuffer(const void* p, size_t* n) {
-  if (*n > kMaxTransferBytes) {
-    if (static_cast<ssize_t>(*n) < 0) return -EINVAL;
-    *n = kMaxTransferBytes;
-  }
-  return *n > 0 && BadPointer(p) ? -EFAULT : 0;
-}
-
 ssize_t ReadSocket(const SocketRef& ref, void* to, size_t n) {
   if (int error = CheckBuffer(to, &n)) return error;
   if (n == 0) return 0;  // recv() of nothing may block, read() of nothing does not
   return ReceiveBytes(ref, to, n, 0);
 }
 
+ssize_t WriteSocket(const SocketRef& ref, const void* from, size_t n) {
+  if (int error = CheckBuffer(from, &n)) return error;
+  return SendBytes(ref, from, n, 0);
+}
+
 ssize_t ReceiveFrom(const SocketRef& ref, void* to, size_t n, int flags, sockaddr* from, socklen_t* from_length) {
+  n = std::min(n, kMaxTransferBytes);
   if (int error = CheckBuffer(to, &n)) return error;
   ssize_t result = ReceiveBytes(ref, to, n, flags);
   if (result < 0 || from == nullptr) return result;
   // TCP names no sender.
-  if (BadPointer(from_length)) return -EFAULT;
-  if (static_cast<int>(*from_length) < 0) return -EINVAL;
-  *from_length = 0;
-  return result;
+  int error = PutAddress(AF_UNSPEC, Endpoint{}, from, from_length);
+  return error != 0 ? error : result;
 }
 
 ssize_t SendTo(const SocketRef& ref, const void* from, size_t n, int flags, const sockaddr* to, socklen_t length) {
+  n = std::min(n, kMaxTransferBytes);
   if (int error = CheckBuffer(from, &n)) return error;
-  if (to != nullptr && length > sizeof(sockaddr_storage)) return -EINVAL;
-  // The address is not looked at: TCP sends to its peer.
+  sockaddr_storage ignored;  // TCP sends to its peer; the kernel reads the address all the same
+  if (to != nullptr)
+    if (int error = GetAddress(ignored, to, length)) return error;
   return SendBytes(ref, from, n, flags);
+}
+
+ssize_t ReadVector(const SocketRef& ref, const iovec* iov, int count) {
+  size_t total;
+  int out_flags;
+  if (int error = CheckVector(iov, static_cast<size_t>(count), EINVAL, &total)) return error;
+  if (total == 0) return 0;
+  UserVector to(iov, count, total);
+  return Receive(ref, to, 0, &out_flags);
+}
+
+ssize_t WriteVector(const SocketRef& ref, const iovec* iov, int count) {
+  size_t total;
+  if (int error = CheckVector(iov, static_cast<size_t>(count), EINVAL, &total)) return error;
+  UserVector from(iov, count, total);
+  return Send(ref, from, 0);
 }
 
 }  // namespace
@@ -53,11 +69,7 @@ USTCP_ALIAS_OF(read, __read);
 USTCP_EXPORT ssize_t readv(int fd, const iovec* iov, int count) {
   SocketRef ref = FindSocket(fd);
   if (!ref) return real::readv(fd, iov, count);
-  size_t total;
-  int out_flags;
-  ssize_t result = CheckVector(iov, static_cast<size_t>(count), EINVAL, &total);
-  if (result == 0 && total > 0) result = Receive(ref, iov, count, total, 0, &out_flags);
-  return ToErrno(result);
+  return ToErrno(ReadVector(ref, iov, count));
 }
 
 USTCP_EXPORT ssize_t recv(int fd, void* to, size_t n, int flags) {
@@ -75,17 +87,14 @@ USTCP_EXPORT ssize_t recvfrom(int fd, void* to, size_t n, int flags, sockaddr* f
 USTCP_EXPORT ssize_t write(int fd, const void* from, size_t n) {
   SocketRef ref = FindSocket(fd);
   if (!ref) return real::write(fd, from, n);
-  return ToErrno(SendTo(ref, from, n, 0, nullptr, 0));
+  return ToErrno(WriteSocket(ref, from, n));
 }
 USTCP_ALIAS_OF(write, __write);
 
 USTCP_EXPORT ssize_t writev(int fd, const iovec* iov, int count) {
   SocketRef ref = FindSocket(fd);
   if (!ref) return real::writev(fd, iov, count);
-  size_t total;
-  ssize_t result = CheckVector(iov, static_cast<size_t>(count), EINVAL, &total);
-  if (result == 0) result = Send(ref, iov, count, total, 0);
-  return ToErrno(result);
+  return ToErrno(WriteVector(ref, iov, count));
 }
 
 USTCP_EXPORT ssize_t send(int fd, const void* from, size_t n, int flags) {

@@ -43,8 +43,9 @@ int CheckIsEpoll(int epfd) {
   return result == -ENOENT ? 0 : static_cast<int>(result);
 }
 
-int Control(int epfd, int operation, int fd, const SocketRef& ref, const epoll_event* event) {
-  if (operation != EPOLL_CTL_DEL && BadPointer(event)) return -EFAULT;
+int Control(int epfd, int operation, int fd, const SocketRef& ref, const epoll_event* from) {
+  epoll_event event{};
+  if (operation != EPOLL_CTL_DEL && !GetUser(event, from)) return -EFAULT;
   EpollSet* set = FindEpollSet(epfd);
   if (set == nullptr) {
     if (int error = CheckIsEpoll(epfd)) return error;
@@ -56,21 +57,23 @@ int Control(int epfd, int operation, int fd, const SocketRef& ref, const epoll_e
   lock.LeaveOutput();
   if (!Current(ref)) return -EBADF;
   switch (operation) {
-    case EPOLL_CTL_ADD: return -EpollAdd(lock.ctx(), *set, *ref, fd, *event);
-    case EPOLL_CTL_MOD: return -EpollModify(lock.ctx(), *set, *ref, fd, *event);
+    case EPOLL_CTL_ADD: return -EpollAdd(lock.ctx(), *set, *ref, fd, event);
+    case EPOLL_CTL_MOD: return -EpollModify(lock.ctx(), *set, *ref, fd, event);
     case EPOLL_CTL_DEL: return -EpollDelete(lock.ctx(), *set, *ref, fd);
     default: return -EINVAL;
   }
 }
 
 int Wait(EpollSet& set, int epfd, epoll_event* events, int max, Instant deadline, const sigset_t* mask) {
+  SignalMask own_mask;
+  if (!own_mask.Get(mask)) return -EFAULT;
   if (max <= 0 || max > static_cast<int>(INT_MAX / sizeof(epoll_event))) return -EINVAL;
-  if (BadPointer(events)) return -EFAULT;
+  if (!InUserSpace(events, static_cast<size_t>(max) * sizeof *events)) return -EFAULT;
   signals::BeginCall();
   if (stale::Due()) stale::LookAtSome();
   Hold hold;
   if (!__libc_single_threaded) hold.Take(set);
-  return runtime::WaitEpoll(set, epfd, set.has_kernel_members.load(), events, max, deadline, mask);
+  return runtime::WaitEpoll(set, epfd, set.has_kernel_members.load(), events, max, deadline, own_mask.get());
 }
 
 int Created(int epfd) {
@@ -113,6 +116,6 @@ USTCP_EXPORT int epoll_pwait2(int epfd, epoll_event* events, int max, const time
   EpollSet* set = FindEpollSet(epfd);
   if (set == nullptr) return real::epoll_pwait2(epfd, events, max, timeout, mask);
   Instant deadline;
-  if (!DeadlineOf(timeout, &deadline)) return ToErrno(-EINVAL);
+  if (int error = DeadlineOf(timeout, &deadline)) return ToErrno(error);
   return ToErrno(Wait(*set, epfd, events, max, deadline, mask));
 }

@@ -15,7 +15,6 @@ namespace {
 
 int SetSocketOption(int fd, const SocketRef& ref, int level, int name, const void* value, socklen_t length) {
   if (static_cast<int>(length) < 0) return -EINVAL;
-  if (length > 0 && BadPointer(value)) return -EFAULT;
   runtime::Locked lock(*ref);
   if (!Current(ref)) return -EBADF;
   // The kernel socket keeps up as long as it may become the real one; what it thinks of the option does not count.
@@ -24,13 +23,16 @@ int SetSocketOption(int fd, const SocketRef& ref, int level, int name, const voi
 }
 
 int GetSocketOption(const SocketRef& ref, int level, int name, void* value, socklen_t* length) {
-  if (BadPointer(length)) return -EFAULT;
-  if (static_cast<int>(*length) < 0) return -EINVAL;
-  if (*length > 0 && BadPointer(value)) return -EFAULT;
-  runtime::Locked lock(*ref);
-  lock.LeaveOutput();
-  if (!Current(ref)) return -EBADF;
-  return Outcome(GetOption(lock.ctx(), *ref, level, name, value, length));
+  socklen_t bytes;
+  if (!GetUser(bytes, length)) return -EFAULT;
+  if (static_cast<int>(bytes) < 0) return -EINVAL;
+  {
+    runtime::Locked lock(*ref);
+    lock.LeaveOutput();
+    if (!Current(ref)) return -EBADF;
+    if (Error error = GetOption(lock.ctx(), *ref, level, name, value, &bytes)) return Outcome(error);
+  }
+  return PutUser(length, bytes) ? 0 : -EFAULT;
 }
 
 int AskSocket(const SocketRef& ref, unsigned long request, int* value) {
@@ -60,14 +62,13 @@ int ControlSocket(const SocketRef& ref, unsigned long request, void* argument) {
       int answer = 0;
       int error = AskSocket(ref, request, &answer);
       if (error != 0) return error;
-      if (BadPointer(value)) return -EFAULT;
-      *value = answer;
-      return 0;
+      return PutUser(value, answer) ? 0 : -EFAULT;
     }
     case FIONBIO:
     case FIOASYNC: {
-      if (BadPointer(value)) return -EFAULT;
-      ChangeFlag(ref, request == FIONBIO ? O_NONBLOCK : O_ASYNC, *value != 0);
+      int on;
+      if (!GetUser(on, value)) return -EFAULT;
+      ChangeFlag(ref, request == FIONBIO ? O_NONBLOCK : O_ASYNC, on != 0);
       return Undecided(*ref) ? kForward : 0;
     }
     default: return kForward;

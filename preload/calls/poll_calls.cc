@@ -1,6 +1,8 @@
 // poll and ppoll. A set without ustcp sockets is the kernel's business alone.
 #include <sys/resource.h>
 
+#include <climits>
+
 #include "preload/calls/interpose.h"
 #include "preload/calls/parts.h"
 #include "preload/transfer/wait_sets.h"
@@ -11,31 +13,57 @@ using namespace ustcp;
 
 namespace {
 
-int Check(const pollfd* fds, nfds_t n) {
+bool TooMany(nfds_t n) {
   rlimit limit;
-  if (n > 4096 && sys::NoFileLimit(&limit) == 0 && n > limit.rlim_cur) return -EINVAL;
-  return n > 0 && BadPointer(fds) ? -EFAULT : 0;
+  return n > 4096 && (n > INT_MAX || (sys::NoFileLimit(&limit) == 0 && n > limit.rlim_cur));
+}
+
+using Entries = Scratch<pollfd, 128>;
+constexpr int kForKernel = -1 << 16;  // outside the errno numbers
+
+bool MayBeOurs(nfds_t n) { return g_own_process.load(std::memory_order_relaxed) != nullptr && !TooMany(n); }
+
+// False: none is ours, or the kernel is to tell what is wrong.
+bool AreOurs(const pollfd* fds, nfds_t n, Entries& copy) {
+  return CopyFromUser(copy.data(), fds, n * sizeof *fds) == 0 && AnySocket({copy.data(), n});
+}
+
+template <typename Wait>
+int PollEntries(pollfd* fds, nfds_t n, Wait&& wait) {
+  if (!MayBeOurs(n)) return kForKernel;
+  Entries entries(n);
+  if (!entries.ok()) return -ENOMEM;
+  if (!AreOurs(fds, n, entries)) return kForKernel;
+  int ready = wait(std::span<pollfd>{entries.data(), n});
+  if (ready < 0) return ready;
+  for (size_t i = 0; i < n; ++i)
+    if (!PutUser(&fds[i].revents, entries[i].revents)) return -EFAULT;
+  return ready;
 }
 
 }  // namespace
 
-// Not const: glibc declares the array as written only, and GCC takes a const use of it for one of unset memory.
 bool ustcp::PollIsForKernel(pollfd* fds, nfds_t n) noexcept {
-  if (g_own_process.load(std::memory_order_relaxed) == nullptr) return true;
-  return Check(fds, n) != 0 || !AnySocket({fds, n});
+  if (!MayBeOurs(n)) return true;
+  Entries entries(n);
+  return entries.ok() && !AreOurs(fds, n, entries);
 }
 
 USTCP_EXPORT int poll(pollfd* fds, nfds_t n, int timeout_ms) {
-  if (PollIsForKernel(fds, n)) return real::poll(fds, n, timeout_ms);
-  return ToErrno(WaitForEntries({fds, n}, DeadlineInMs(timeout_ms), nullptr));
+  int result = PollEntries(
+      fds, n, [&](std::span<pollfd> entries) { return WaitForEntries(entries, DeadlineInMs(timeout_ms), nullptr); });
+  return result == kForKernel ? real::poll(fds, n, timeout_ms) : ToErrno(result);
 }
 USTCP_ALIAS_OF(poll, __poll);
 
 USTCP_EXPORT int ppoll(pollfd* fds, nfds_t n, const timespec* timeout, const sigset_t* mask) {
-  if (PollIsForKernel(fds, n)) return real::ppoll(fds, n, timeout, mask);
-  Instant deadline;
-  if (!DeadlineOf(timeout, &deadline)) return ToErrno(-EINVAL);
-  return ToErrno(WaitForEntries({fds, n}, deadline, mask));
+  int result = PollEntries(fds, n, [&](std::span<pollfd> entries) {
+    Instant deadline;
+    SignalMask own_mask;
+    if (int error = DeadlineOf(timeout, &deadline)) return error;
+    return own_mask.Get(mask) ? WaitForEntries(entries, deadline, own_mask.get()) : -EFAULT;
+  });
+  return result == kForKernel ? real::ppoll(fds, n, timeout, mask) : ToErrno(result);
 }
 
 USTCP_EXPORT int __poll_chk(pollfd* fds, nfds_t n, int timeout_ms, size_t buffer_bytes) {

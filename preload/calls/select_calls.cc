@@ -11,30 +11,40 @@ using namespace ustcp;
 namespace {
 
 constexpr int kWordBits = 64;
+constexpr int kMaxDescriptors = 1 << 20;  // the kernel has its own, lower limit
 constexpr uint32_t kInEvents = POLLIN | POLLRDNORM | POLLRDBAND;
 constexpr uint32_t kOutEvents = POLLOUT | POLLWRNORM | POLLWRBAND;
 constexpr uint32_t kInReady = kInEvents | POLLHUP | POLLERR;
 constexpr uint32_t kOutReady = kOutEvents | POLLERR;
 
-// The three sets of one call, as arrays of words; null for one that the program left out.
-struct Sets {
-  uint64_t* words[3];
-  int count;  // the program's nfds
-
-  Sets(int n, fd_set* in, fd_set* out, fd_set* except)
-      : words{reinterpret_cast<uint64_t*>(in), reinterpret_cast<uint64_t*>(out), reinterpret_cast<uint64_t*>(except)},
-        count(n) {}
-  int WordCount() const { return (count + kWordBits - 1) / kWordBits; }
-  uint64_t Word(int set, int i) const {
-    if (words[set] == nullptr) return 0;
-    uint64_t word = words[set][i];
-    int beyond = (i + 1) * kWordBits - count;
+// Copies of the three sets of one call, in words; none of one that the program left out.
+class Sets {
+ public:
+  Sets(int n, fd_set* in, fd_set* out, fd_set* except) : program_{in, out, except}, count_(n), memory_(Words() * 3) {}
+  bool ok() { return memory_.ok(); }
+  // False: a fault.
+  bool Get() {
+    for (int set = 0; set < 3; ++set)
+      if (program_[set] != nullptr && CopyFromUser(Copy(set), program_[set], Bytes()) != 0) return false;
+    return true;
+  }
+  bool Put() {
+    for (int set = 0; set < 3; ++set)
+      if (program_[set] != nullptr && CopyToUser(program_[set], Copy(set), Bytes()) != 0) return false;
+    return true;
+  }
+  void Clear() { std::memset(memory_.data(), 0, 3 * Bytes()); }
+  void Add(int set, int fd) { Copy(set)[fd / kWordBits] |= uint64_t{1} << (fd % kWordBits); }
+  uint64_t Word(int set, size_t i) {
+    if (program_[set] == nullptr) return 0;
+    uint64_t word = Copy(set)[i];
+    int beyond = static_cast<int>(i + 1) * kWordBits - count_;
     return beyond > 0 ? word & (~uint64_t{0} >> beyond) : word;
   }
   // Calls visit(fd, events) for every descriptor in any set.
   template <typename Visit>
-  void ForEach(Visit&& visit) const {
-    for (int i = 0; i < WordCount(); ++i) {
+  void ForEach(Visit&& visit) {
+    for (size_t i = 0; i < Words(); ++i) {
       uint64_t in = Word(0, i);
       uint64_t out = Word(1, i);
       uint64_t except = Word(2, i);
@@ -43,25 +53,28 @@ struct Sets {
         uint64_t one = uint64_t{1} << bit;
         uint32_t events = ((in & one) != 0 ? kInEvents : 0) | ((out & one) != 0 ? kOutEvents : 0) |
                           ((except & one) != 0 ? POLLPRI : 0);
-        visit(i * kWordBits + bit, events);
+        visit(static_cast<int>(i) * kWordBits + bit, events);
       }
     }
   }
-  bool AnySocket() const {
+  bool AnySocket() {
     bool any = false;
     ForEach([&any](int fd, uint32_t) { any |= FdEntry::KindOf(fd_table::Load(fd)) == FdEntry::kSocket; });
     return any;
   }
+
+ private:
+  static constexpr size_t kInlineWords = 3 * FD_SETSIZE / kWordBits;
+  size_t Words() const { return static_cast<size_t>(count_ + kWordBits - 1) / kWordBits; }
+  size_t Bytes() const { return Words() * sizeof(uint64_t); }
+  uint64_t* Copy(int set) { return memory_.data() + static_cast<size_t>(set) * Words(); }
+
+  fd_set* program_[3];
+  int count_;  // the program's nfds
+  Scratch<uint64_t, kInlineWords> memory_;
 };
 
-bool IsForKernel(const Sets& sets) {
-  if (g_own_process.load(std::memory_order_relaxed) == nullptr || sets.count <= 0) return true;
-  for (const uint64_t* set : sets.words)
-    if (set != nullptr && BadPointer(set)) return true;
-  return !sets.AnySocket();
-}
-
-int Select(const Sets& sets, Instant deadline, const sigset_t* mask) {
+int WaitForSets(Sets& sets, Instant deadline, const sigset_t* mask) {
   size_t n = 0;
   sets.ForEach([&n](int, uint32_t) { ++n; });
   Scratch<pollfd, 128> entries(n);
@@ -72,8 +85,7 @@ int Select(const Sets& sets, Instant deadline, const sigset_t* mask) {
   if (result < 0) return result;
   for (size_t i = 0; i < n; ++i)
     if ((entries[i].revents & POLLNVAL) != 0) return -EBADF;
-  for (uint64_t* set : sets.words)
-    if (set != nullptr) std::memset(set, 0, static_cast<size_t>(sets.WordCount()) * sizeof *set);
+  sets.Clear();
   int bits = 0;
   for (size_t i = 0; i < n; ++i) {
     const pollfd& e = entries[i];
@@ -83,34 +95,57 @@ int Select(const Sets& sets, Instant deadline, const sigset_t* mask) {
     const uint32_t shows[3] = {kInReady, kOutReady, POLLPRI};
     for (int set = 0; set < 3; ++set) {
       if ((wanted & asked[set]) == 0 || (ready & shows[set]) == 0) continue;
-      sets.words[set][e.fd / kWordBits] |= uint64_t{1} << (e.fd % kWordBits);
+      sets.Add(set, e.fd);
       ++bits;
     }
   }
-  return bits;
+  return sets.Put() ? bits : -EFAULT;
+}
+
+bool MayBeOurs(int n) {
+  return g_own_process.load(std::memory_order_relaxed) != nullptr && n > 0 && n <= kMaxDescriptors;
+}
+
+constexpr int kForKernel = -1 << 16;  // outside the errno numbers
+
+// Sets without ustcp sockets, or wrong in any way, are the kernel's. `deadline_and_mask` reads the other arguments: 0 or a
+// negative errno.
+template <typename Rest>
+int Select(int n, fd_set* in, fd_set* out, fd_set* except, Rest&& deadline_and_mask) {
+  if (!MayBeOurs(n)) return kForKernel;
+  Sets sets(n, in, out, except);
+  if (!sets.ok()) return -ENOMEM;
+  if (!sets.Get() || !sets.AnySocket()) return kForKernel;
+  Instant deadline = kNever;
+  const sigset_t* mask = nullptr;
+  if (int error = deadline_and_mask(&deadline, &mask)) return error;
+  return WaitForSets(sets, deadline, mask);
 }
 
 }  // namespace
 
 bool ustcp::SelectIsForKernel(int n, fd_set* in, fd_set* out, fd_set* except) noexcept {
-  return IsForKernel(Sets(n, in, out, except));
+  if (!MayBeOurs(n)) return true;
+  Sets sets(n, in, out, except);
+  return sets.ok() && (!sets.Get() || !sets.AnySocket());
 }
 
 USTCP_EXPORT int select(int n, fd_set* in, fd_set* out, fd_set* except, timeval* timeout) {
-  Sets sets(n, in, out, except);
-  if (IsForKernel(sets)) return real::select(n, in, out, except, timeout);
   Instant deadline = kNever;
-  if (timeout != nullptr) {
-    if (timeout->tv_sec < 0 || timeout->tv_usec < 0) return ToErrno(-EINVAL);
-    timespec time{timeout->tv_sec + timeout->tv_usec / 1'000'000, timeout->tv_usec % 1'000'000 * 1000};
-    (void)DeadlineOf(&time, &deadline);
-  }
-  int result = Select(sets, deadline, nullptr);
-  // Linux leaves the time that remains.
+  int result = Select(n, in, out, except, [&](Instant* until, const sigset_t**) {
+    timeval time;
+    if (timeout == nullptr) return 0;
+    if (!GetUser(time, timeout)) return -EFAULT;
+    if (time.tv_sec < 0 || time.tv_usec < 0) return -EINVAL;
+    deadline = *until = DeadlineAfter({time.tv_sec + time.tv_usec / 1'000'000, time.tv_usec % 1'000'000 * 1000});
+    return 0;
+  });
+  if (result == kForKernel) return real::select(n, in, out, except, timeout);
+  // Linux leaves the time that remains, and does not mind if it cannot.
   if (timeout != nullptr && deadline != kNever) {
     Instant now = runtime::Now();
     int64_t left_us = deadline > now ? ToMicros(deadline - now) : 0;
-    *timeout = {left_us / 1'000'000, left_us % 1'000'000};
+    (void)PutUser(timeout, timeval{left_us / 1'000'000, left_us % 1'000'000});
   }
   return ToErrno(result);
 }
@@ -118,9 +153,12 @@ USTCP_ALIAS_OF(select, __select);
 
 USTCP_EXPORT int pselect(int n, fd_set* in, fd_set* out, fd_set* except, const timespec* timeout,
                          const sigset_t* mask) {
-  Sets sets(n, in, out, except);
-  if (IsForKernel(sets)) return real::pselect(n, in, out, except, timeout, mask);
-  Instant deadline;
-  if (!DeadlineOf(timeout, &deadline)) return ToErrno(-EINVAL);
-  return ToErrno(Select(sets, deadline, mask));
+  SignalMask own_mask;
+  int result = Select(n, in, out, except, [&](Instant* until, const sigset_t** own) {
+    if (int error = DeadlineOf(timeout, until)) return error;
+    if (!own_mask.Get(mask)) return -EFAULT;
+    *own = own_mask.get();
+    return 0;
+  });
+  return result == kForKernel ? real::pselect(n, in, out, except, timeout, mask) : ToErrno(result);
 }

@@ -11,10 +11,11 @@ using namespace ustcp;
 namespace {
 
 ssize_t SendFromFile(const SocketRef& ref, int in_fd, off_t* offset, size_t count) {
-  if (offset != nullptr && BadPointer(offset)) return -EFAULT;
+  off_t at = 0;
+  if (offset != nullptr && !GetUser(at, offset)) return -EFAULT;
   struct stat file;
   if (long error = sys::Call(SYS_fstat, in_fd, sys::Arg(&file)); error < 0) return error;
-  off_t at = offset != nullptr ? *offset : sys::Call(SYS_lseek, in_fd, 0, SEEK_CUR);
+  if (offset == nullptr) at = sys::Call(SYS_lseek, in_fd, 0, SEEK_CUR);
   if (at < 0) return -EINVAL;
   // What cannot be read at a position (pipes, sockets) is refused as where the kernel has no way to splice it either.
   if (!S_ISREG(file.st_mode) && !S_ISBLK(file.st_mode)) return -EINVAL;
@@ -25,12 +26,9 @@ ssize_t SendFromFile(const SocketRef& ref, int in_fd, off_t* offset, size_t coun
     count = std::min(count, static_cast<size_t>(left));
   }
   ssize_t sent = SendFile(ref, in_fd, at, count);
-  if (sent > 0) {
-    if (offset != nullptr)
-      *offset = at + sent;
-    else
-      sys::Call(SYS_lseek, in_fd, at + sent, SEEK_SET);
-  }
+  off_t end = at + std::max<ssize_t>(sent, 0);
+  if (offset != nullptr) return PutUser(offset, end) ? sent : -EFAULT;
+  if (sent > 0) sys::Call(SYS_lseek, in_fd, end, SEEK_SET);
   return sent;
 }
 

@@ -50,12 +50,6 @@ int OpenTcp(int family, int type, int protocol) {
   return -error;
 }
 
-// The address argument of bind() and connect(): its length and pointer, before anything looks at it.
-int CheckAddressIn(const sockaddr* address, socklen_t length) {
-  if (length > sizeof(sockaddr_storage)) return -EINVAL;
-  return length > 0 && BadPointer(address) ? -EFAULT : 0;
-}
-
 // Names one end into the caller's buffer.
 int WriteName(const SocketRef& ref, bool peer, sockaddr* address, socklen_t* length) {
   Endpoint endpoint;
@@ -64,24 +58,26 @@ int WriteName(const SocketRef& ref, bool peer, sockaddr* address, socklen_t* len
     if (!Current(ref)) return -EBADF;
     if (Error error = GetName(*ref, peer, endpoint)) return Outcome(error);
   }
-  if (int error = CheckAddressOut(address, length)) return error;
-  WriteSockaddr(ref->family, endpoint, address, length);
-  return 0;
+  return PutAddress(ref->family, endpoint, address, length);
 }
 
 // The result is kGoesToKernel when the route is the kernel's.
 constexpr int kGoesToKernel = 1;
 
 int Bind(const SocketRef& ref, const sockaddr* address, socklen_t length) {
+  sockaddr_storage given;
+  if (int error = GetAddress(given, address, length)) return error;
   runtime::Locked lock(*ref);
   if (!Current(ref)) return -EBADF;
-  Result<Endpoint> local = ParseSockaddr(*ref, address, length, false);
+  Result<Endpoint> local = ParseSockaddr(*ref, reinterpret_cast<const sockaddr*>(&given), length, false);
   if (!local) return Outcome(local.error());
   if (Undecided(*ref) && !ref->bind.linked && RouteFor(local.value().address) == Route::kKernel) return kGoesToKernel;
   return Outcome(BindSocket(lock.ctx(), *ref, local.value()));
 }
 
 int Connect(const SocketRef& ref, const sockaddr* address, socklen_t length) {
+  sockaddr_storage given;
+  if (int error = GetAddress(given, address, length)) return error;
   BlockingCall call;
   for (bool first = true;; first = false) {
     {
@@ -89,9 +85,9 @@ int Connect(const SocketRef& ref, const sockaddr* address, socklen_t length) {
       if (!Current(ref)) return -EBADF;
       Context& ctx = lock.ctx();
       sa_family_t family = AF_UNSPEC;
-      if (length >= sizeof family) family = address->sa_family;
+      if (length >= sizeof family) family = given.ss_family;
       if (length >= sizeof family && family == AF_UNSPEC) return Outcome(DisconnectSocket(ctx, *ref));
-      Result<Endpoint> peer = ParseSockaddr(*ref, address, length, true);
+      Result<Endpoint> peer = ParseSockaddr(*ref, reinterpret_cast<const sockaddr*>(&given), length, true);
       if (!peer) return Outcome(peer.error());
       if (first && Undecided(*ref) && RouteFor(peer.value().address) == Route::kKernel) return kGoesToKernel;
       Error result = ConnectSocket(ctx, *ref, peer.value());
@@ -116,8 +112,7 @@ USTCP_EXPORT int socket(int family, int type, int protocol) noexcept {
 USTCP_EXPORT int bind(int fd, const sockaddr* address, socklen_t length) noexcept {
   SocketRef ref = FindSocket(fd);
   if (!ref) return real::bind(fd, address, length);
-  int result = CheckAddressIn(address, length);
-  if (result == 0) result = Bind(ref, address, length);
+  int result = Bind(ref, address, length);
   if (result == kGoesToKernel) {
     result = GiveToKernel(fd, ref);
     if (result == 0) return real::bind(fd, address, length);
@@ -135,8 +130,7 @@ USTCP_EXPORT int listen(int fd, int backlog) noexcept {
 USTCP_EXPORT int connect(int fd, const sockaddr* address, socklen_t length) {
   SocketRef ref = FindSocket(fd);
   if (!ref) return real::connect(fd, address, length);
-  int result = CheckAddressIn(address, length);
-  if (result == 0) result = Connect(ref, address, length);
+  int result = Connect(ref, address, length);
   if (result == kGoesToKernel) {
     result = GiveToKernel(fd, ref);
     if (result == 0) return real::connect(fd, address, length);

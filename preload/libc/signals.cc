@@ -5,7 +5,10 @@
 #include <cstring>
 
 #include "preload/calls/interpose.h"
+#include "preload/libc/faults.h"
+#include "preload/libc/signal_actions.h"
 #include "preload/runtime/runtime.h"
+#include "stack/base/user_copy.h"
 
 namespace ustcp::signals {
 
@@ -18,27 +21,14 @@ constexpr uint64_t Bit(int signal) { return uint64_t{1} << (signal - 1); }
 constexpr uint64_t kSynchronous =
     Bit(SIGSEGV) | Bit(SIGBUS) | Bit(SIGFPE) | Bit(SIGILL) | Bit(SIGTRAP) | Bit(SIGSYS) | Bit(SIGABRT);
 constexpr uint64_t kOfGlibc = Bit(32) | Bit(33);
-constexpr uint64_t kLeftAlone = kSynchronous | kOfGlibc;
+constexpr uint64_t kLeftAlone = kSynchronous | kOfGlibc;  // two of them once they are caught: see faults.h
 
 bool Wrapped(int signal) { return signal > 0 && signal < kSignals && (kLeftAlone & Bit(signal)) == 0; }
 
-// The kernel's part of a signal set.
-uint64_t MaskOf(const sigset_t& set) {
-  uint64_t mask;
-  std::memcpy(&mask, &set, sizeof mask);
-  return mask;
-}
-void PutMask(uint64_t mask, sigset_t& set) { std::memcpy(&set, &mask, sizeof mask); }
 void SetThreadMask(uint64_t mask) {
   sys::Call(SYS_rt_sigprocmask, SIG_SETMASK, sys::Arg(&mask), 0, static_cast<long>(sys::kSignalSetBytes));
 }
 
-// What the program asked for.
-struct Action {
-  std::atomic<uintptr_t> handler{0};
-  std::atomic<int> flags{0};
-  std::atomic<uint64_t> mask{0};
-};
 Action g_actions[kSignals];
 
 struct Deferred {
@@ -62,22 +52,34 @@ struct Thread {
 };
 thread_local Thread t_thread;
 
-using Handler = void (*)(int, siginfo_t*, void*);
-
-// The handler's own calls count for themselves. Handlers of one argument ignore the others.
+// The handler's own calls count for themselves, and its mask is not that of the code it interrupts. Handlers of one
+// argument ignore the others.
 void RunHandler(Thread& t, uintptr_t handler, int signal, siginfo_t* info, void* context) {
   uint32_t call_began = t.call_began;
   std::atomic<uint32_t>* sleep_word = t.sleep_word;
+  bool carefully = t_copy_carefully;
+  t_copy_carefully = true;
   reinterpret_cast<Handler>(handler)(signal, info, context);
+  t_copy_carefully = carefully;
   t.call_began = call_began;
   t.sleep_word = sleep_word;
 }
 
-void Trampoline(int signal, siginfo_t* info, void* context) {
+void Trampoline(int signal, siginfo_t* info, void* context) { Deliver(signal, Read(g_actions[signal]), info, context); }
+
+// The program's view of what is installed.
+void Translate(struct sigaction* shown, uintptr_t handler, int flags) {
+  if (shown->sa_sigaction != Trampoline) return;
+  shown->sa_sigaction = reinterpret_cast<Handler>(handler);
+  if ((flags & SA_SIGINFO) == 0) shown->sa_flags &= ~SA_SIGINFO;
+}
+
+}  // namespace
+
+void Deliver(int signal, const Wanted& wanted, siginfo_t* info, void* context) noexcept {
   Thread& t = t_thread;
-  const Action& action = g_actions[signal];
-  int flags = action.flags.load(std::memory_order_relaxed);
-  uintptr_t handler = action.handler.load(std::memory_order_acquire);
+  int flags = wanted.flags;
+  uintptr_t handler = wanted.handler;
   ++t.handlers;
   if ((flags & SA_RESTART) == 0) ++t.interrupting;
   if (t.sleep_word != nullptr) t.sleep_word->fetch_add(1);
@@ -92,7 +94,7 @@ void Trampoline(int signal, siginfo_t* info, void* context) {
     d.signal = signal;
     d.flags = flags;
     d.handler = handler;
-    d.mask = action.mask.load(std::memory_order_relaxed);
+    d.mask = wanted.mask;
     d.info = *info;
     auto* interrupted = static_cast<ucontext_t*>(context);
     if (outermost) t.restore_mask = MaskOf(interrupted->uc_sigmask);
@@ -104,15 +106,6 @@ void Trampoline(int signal, siginfo_t* info, void* context) {
   RunHandler(t, handler, signal, info, context);
 }
 
-// The program's view of what is installed.
-void Translate(struct sigaction* shown, uintptr_t handler, int flags) {
-  if (shown->sa_sigaction != Trampoline) return;
-  shown->sa_sigaction = reinterpret_cast<Handler>(handler);
-  if ((flags & SA_SIGINFO) == 0) shown->sa_flags &= ~SA_SIGINFO;
-}
-
-}  // namespace
-
 void Enter() noexcept {
   ++t_thread.depth;
   std::atomic_signal_fence(std::memory_order_seq_cst);
@@ -123,7 +116,10 @@ void Leave() noexcept {
   if (--t_thread.depth == 0 && t_thread.count > 0) RunDeferred();
 }
 
-void Attach() noexcept { runtime::g_after_unlock = RunDeferred; }
+void Attach() noexcept {
+  runtime::g_after_unlock = RunDeferred;
+  faults::Attach();
+}
 
 Mark Count() noexcept { return {t_thread.handlers, t_thread.interrupting}; }
 
@@ -157,11 +153,10 @@ void RunDeferred() noexcept {
 }
 
 int Install(int signal, const struct sigaction* wanted, struct sigaction* old) noexcept {
+  if (faults::Caught(signal)) return faults::Install(signal, wanted, old);
   if (!Wrapped(signal)) return real::sigaction(signal, wanted, old);
   Action& action = g_actions[signal];
-  uintptr_t old_handler = action.handler.load();
-  int old_flags = action.flags.load();
-  uint64_t old_mask = action.mask.load();
+  const Wanted before = Read(action);
   struct sigaction ours;
   const struct sigaction* use = wanted;
   if (wanted != nullptr && wanted->sa_handler != SIG_DFL && wanted->sa_handler != SIG_IGN) {
@@ -170,17 +165,11 @@ int Install(int signal, const struct sigaction* wanted, struct sigaction* old) n
     ours.sa_flags |= SA_SIGINFO;
     use = &ours;
     // First, so that a signal that comes right after the installation finds them.
-    action.mask.store(MaskOf(wanted->sa_mask));
-    action.flags.store(wanted->sa_flags);
-    action.handler.store(reinterpret_cast<uintptr_t>(wanted->sa_sigaction));
+    Store(action, WantedBy(*wanted));
   }
   int result = real::sigaction(signal, use, old);
-  if (result != 0 && use == &ours) {
-    action.mask.store(old_mask);
-    action.flags.store(old_flags);
-    action.handler.store(old_handler);
-  }
-  if (result == 0 && old != nullptr) Translate(old, old_handler, old_flags);
+  if (result != 0 && use == &ours) Store(action, before);
+  if (result == 0 && old != nullptr) Translate(old, before.handler, before.flags);
   return result;
 }
 

@@ -5,7 +5,7 @@
 // It also remembers what ran: whether a blocking call ends with EINTR or goes on is decided as in signal(7), by whether a
 // handler without SA_RESTART ran since the call began.
 //
-// Left alone: signals that the thread's own instructions raise (SIGSEGV and the like) and those glibc keeps for itself.
+// Left alone: signals that the thread's own instructions raise (but see faults.h) and those glibc keeps for itself.
 #pragma once
 
 #include <atomic>

@@ -23,13 +23,13 @@ bool IsForKernel(long signal) { return signal < 1 || signal > 64 || signal == 32
 }  // namespace
 
 long Sigaction(long signal, long wanted, long old, long mask_bytes, long, long) noexcept {
+  KernelAction action;
   if (IsForKernel(signal) || mask_bytes != static_cast<long>(sys::kSignalSetBytes) ||
-      (wanted != 0 && BadPointer(As<void*>(wanted))) || (old != 0 && BadPointer(As<void*>(old))))
+      (wanted != 0 && !GetUser(action, As<const KernelAction*>(wanted))))
     return ToKernel<SYS_rt_sigaction>(signal, wanted, old, mask_bytes, 0, 0);
   struct sigaction to = {};
   struct sigaction from = {};
   if (wanted != 0) {
-    const auto& action = *As<const KernelAction*>(wanted);
     to.sa_handler = action.handler;
     // The C library brings a restorer of its own, which does the same.
     to.sa_flags = static_cast<int>(action.flags & ~kHasRestorer);
@@ -38,11 +38,11 @@ long Sigaction(long signal, long wanted, long old, long mask_bytes, long, long) 
   }
   int result = ::sigaction(static_cast<int>(signal), wanted != 0 ? &to : nullptr, old != 0 ? &from : nullptr);
   if (result == 0 && old != 0) {
-    auto& action = *As<KernelAction*>(old);
     action.handler = from.sa_handler;
     action.flags = static_cast<unsigned>(from.sa_flags);
     action.restorer = from.sa_restorer;
     std::memcpy(&action.mask, &from.sa_mask, sizeof action.mask);
+    if (!PutUser(As<KernelAction*>(old), action)) return ToErrno(-EFAULT);
   }
   return result;
 }

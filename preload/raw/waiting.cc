@@ -1,7 +1,5 @@
 // poll, select and epoll_pwait in the kernel's form: signal sets come with their size, and the time that remains is
 // written back.
-#include <cstring>
-
 #include "preload/calls/parts.h"
 #include "preload/raw/raw_call.h"
 #include "preload/runtime/runtime.h"
@@ -18,9 +16,8 @@ class Mask {
   bool Read(long set, long bytes) noexcept {
     if (set == 0) return true;
     if (bytes != static_cast<long>(sys::kSignalSetBytes)) return ToErrno(-EINVAL) == 0;
-    if (BadPointer(As<void*>(set))) return ToErrno(-EFAULT) == 0;
     sigemptyset(&set_);
-    std::memcpy(&set_, As<void*>(set), sys::kSignalSetBytes);
+    if (CopyFromUser(&set_, As<void*>(set), sys::kSignalSetBytes) != 0) return ToErrno(-EFAULT) == 0;
     given_ = true;
     return true;
   }
@@ -34,13 +31,15 @@ class Mask {
 // Writes back what is left of a time, as the kernel does for all its calls but epoll_pwait2.
 class TimeLeft {
  public:
-  explicit TimeLeft(timespec* timeout) noexcept : timeout_(timeout), began_(runtime::Now()) {}
+  explicit TimeLeft(timespec* timeout) noexcept : timeout_(timeout), began_(runtime::Now()) {
+    if (timeout_ != nullptr && !GetUser(given_, timeout_)) timeout_ = nullptr;
+  }
   ~TimeLeft() {
-    if (timeout_ == nullptr || timeout_->tv_sec < 0 || timeout_->tv_sec > 1'000'000'000) return;
+    if (timeout_ == nullptr || given_.tv_sec < 0 || given_.tv_sec > 1'000'000'000) return;
     int saved_errno = errno;
-    int64_t left = timeout_->tv_sec * 1'000'000'000 + timeout_->tv_nsec - ToNanos(runtime::Now() - began_);
+    int64_t left = given_.tv_sec * 1'000'000'000 + given_.tv_nsec - ToNanos(runtime::Now() - began_);
     if (left < 0) left = 0;
-    *timeout_ = {left / 1'000'000'000, left % 1'000'000'000};
+    (void)PutUser(timeout_, timespec{left / 1'000'000'000, left % 1'000'000'000});
     errno = saved_errno;
   }
   TimeLeft(const TimeLeft&) = delete;
@@ -48,6 +47,7 @@ class TimeLeft {
 
  private:
   timespec* timeout_;
+  timespec given_;
   Instant began_;
 };
 
@@ -83,8 +83,8 @@ long Pselect6(long n, long in, long out, long except, long timeout, long mask) n
   };
   Mask set;
   if (mask != 0) {
-    if (BadPointer(As<void*>(mask))) return ToErrno(-EFAULT);
-    const auto& given = *As<const SetAndSize*>(mask);
+    SetAndSize given;
+    if (!GetUser(given, As<const SetAndSize*>(mask))) return ToErrno(-EFAULT);
     if (!set.Read(given.set, given.bytes)) return -1;
   }
   TimeLeft left(As<timespec*>(timeout));

@@ -349,15 +349,21 @@ int WaitEpoll(EpollSet& set, int real_epfd, bool has_kernel_members, epoll_event
   bool kernel_first = ask_kernel;
   auto collect = [&]() -> int {
     int count = 0;
+    bool faulted = false;
+    auto add = [&](int n) {
+      if (n > 0) count += n;
+      faulted |= n == -EFAULT;
+    };
     auto from_kernel = [&] {
       t.turns_without_kernel = 0;
-      int n = count < max ? real::epoll_wait(real_epfd, events + count, max - count, 0) : 0;
-      if (n > 0) count += n;
+      if (count >= max) return;
+      int n = real::epoll_wait(real_epfd, events + count, max - count, 0);
+      add(n < 0 ? -errno : n);
     };
     if (ask_kernel && kernel_first) from_kernel();
-    count += EpollCollect(set, events + count, max - count);
+    add(EpollCollect(set, events + count, max - count));
     if (ask_kernel && !kernel_first) from_kernel();
-    return count;
+    return count == 0 && faulted ? -EFAULT : count;
   };
   // The slot and its generation name the file behind real_epfd for as long as it lives.
   WaitPoll polls[2] = {
@@ -370,11 +376,11 @@ int WaitEpoll(EpollSet& set, int real_epfd, bool has_kernel_members, epoll_event
     EpollSleep(set, *t.waiter);  // a turn of ours may make members ready: an exclusive event is then ours to take
     DriveOrFlush(t, seat);
     int count = collect();
-    if (count > 0 || interrupted || timed_out || MonotonicNow() >= deadline) {
+    if (count != 0 || interrupted || timed_out || MonotonicNow() >= deadline) {
       EpollWake(set, *t.waiter);
-      if (count == 0) FlushHome();
+      if (count <= 0) FlushHome();
       HandOut(t, count);
-      if (count > 0) return count;
+      if (count != 0) return count;
       return interrupted ? -EINTR : 0;
     }
     if (others.Look()) continue;

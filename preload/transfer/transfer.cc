@@ -121,10 +121,13 @@ ssize_t SendUncached(const SocketRef& ref, int file, off_t at, size_t count, boo
 
 }  // namespace
 
-ssize_t Send(const SocketRef& ref, const iovec* iov, int count, size_t total, int flags) noexcept {
-  bool never = false;
-  return SendLoop(ref, total, flags, &never,
-                  [&](Context& ctx, size_t done) { return SendSocket(ctx, *ref, iov, count, done, flags); });
+ssize_t Send(const SocketRef& ref, UserVector& from, int flags) noexcept {
+  bool faulted = false;
+  return SendLoop(ref, from.left(), flags, &faulted, [&](Context& ctx, size_t) {
+    Result<size_t> sent = SendSocket(ctx, *ref, from, flags);
+    faulted = from.faulted();
+    return sent;
+  });
 }
 
 ssize_t SendFile(const SocketRef& ref, int file, off_t at, size_t count) noexcept {
@@ -146,7 +149,8 @@ ssize_t SendFile(const SocketRef& ref, int file, off_t at, size_t count) noexcep
   return static_cast<ssize_t>(done);
 }
 
-ssize_t Receive(const SocketRef& ref, const iovec* iov, int count, size_t total, int flags, int* out_flags) noexcept {
+ssize_t Receive(const SocketRef& ref, UserVector& to, int flags, int* out_flags) noexcept {
+  const size_t total = to.left();
   *out_flags = 0;
   if ((flags & MSG_ERRQUEUE) != 0) return -EAGAIN;  // always empty; never waits
   BlockingCall call;
@@ -161,7 +165,7 @@ ssize_t Receive(const SocketRef& ref, const iovec* iov, int count, size_t total,
       // After some bytes a pending error, and the urgent mark, are for the next call.
       if (done > 0 && (ref->error != 0 || (ref->conn != nullptr && TcpAtMark(*ref->conn))))
         return static_cast<ssize_t>(done);
-      Result<size_t> got = ReceiveSocket(lock.ctx(), *ref, iov, count, done, flags);
+      Result<size_t> got = ReceiveSocket(lock.ctx(), *ref, to, flags);
       if (got.ok()) {
         if ((flags & MSG_OOB) != 0) {
           *out_flags = MSG_OOB;
@@ -169,7 +173,7 @@ ssize_t Receive(const SocketRef& ref, const iovec* iov, int count, size_t total,
         }
         done += got.value();
         // A look at the queue (MSG_PEEK) starts at its head each time, so it cannot be continued.
-        if (got.value() == 0 || (flags & MSG_PEEK) != 0) return static_cast<ssize_t>(done);
+        if (got.value() == 0 || (flags & MSG_PEEK) != 0 || to.faulted()) return static_cast<ssize_t>(done);
         size_t wanted = (flags & MSG_WAITALL) != 0
                             ? total
                             : std::min(total, static_cast<size_t>(std::max(ref->options.rcvlowat, 1)));

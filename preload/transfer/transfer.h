@@ -3,29 +3,28 @@
 // numbers.
 #pragma once
 
-#include <sys/uio.h>
-
 #include "preload/descriptors/fd_table.h"
+#include "stack/base/user_vector.h"
 
 namespace ustcp {
 
-// `total` is the sum of the lengths. MSG_ flags as send() takes them; EPIPE raises SIGPIPE without MSG_NOSIGNAL.
-ssize_t Send(const SocketRef& ref, const iovec* iov, int count, size_t total, int flags) noexcept;
+// MSG_ flags as send() takes them; EPIPE raises SIGPIPE without MSG_NOSIGNAL.
+ssize_t Send(const SocketRef& ref, UserVector& from, int flags) noexcept;
 
 // Sends `count` bytes of a file from `at` on, as send() would from memory; its position stays. Less when the file ends.
 ssize_t SendFile(const SocketRef& ref, int file, off_t at, size_t count) noexcept;
 
 // *out_flags receives the bits of msghdr::msg_flags.
-ssize_t Receive(const SocketRef& ref, const iovec* iov, int count, size_t total, int flags, int* out_flags) noexcept;
+ssize_t Receive(const SocketRef& ref, UserVector& to, int flags, int* out_flags) noexcept;
 
 inline ssize_t SendBytes(const SocketRef& ref, const void* from, size_t n, int flags) noexcept {
-  iovec v{const_cast<void*>(from), n};
-  return Send(ref, &v, 1, n, flags);
+  UserVector bytes(from, n);
+  return Send(ref, bytes, flags);
 }
 inline ssize_t ReceiveBytes(const SocketRef& ref, void* to, size_t n, int flags) noexcept {
-  iovec v{to, n};
+  UserVector bytes(to, n);
   int out_flags;
-  return Receive(ref, &v, 1, n, flags, &out_flags);
+  return Receive(ref, bytes, flags, &out_flags);
 }
 
 }  // namespace ustcp

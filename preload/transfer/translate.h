@@ -2,7 +2,6 @@
 // sees a call. Inside preload/ a call's outcome is a value that is negative for an errno number, as at the kernel's edge.
 #pragma once
 
-#include <limits.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 
@@ -11,8 +10,11 @@
 #include <cstdint>
 
 #include "stack/base/result.h"
+#include "stack/base/user_copy.h"
 
 namespace ustcp {
+
+struct Endpoint;
 
 // The only place that sets errno for calls on ustcp sockets.
 template <typename T>
@@ -27,31 +29,18 @@ inline int Outcome(Error error) noexcept { return -error.code; }
 // What one call moves at most (the kernel's MAX_RW_COUNT).
 inline constexpr size_t kMaxTransferBytes = 0x7fff'f000;
 
-// An address no program has. Full checks would cost a system call; what is mapped is the program's own risk.
-inline bool BadPointer(const void* p) noexcept { return reinterpret_cast<uintptr_t>(p) - 1 >= 0x7fff'ffff'efff; }
+// A buffer of read() and write(): 0 or the negative errno; *n becomes what the call moves at most.
+int CheckBuffer(const void* p, size_t* n) noexcept;
 
-// Checks a vector as readv() and sendmsg() do. Returns 0 or the negative errno: `too_many` (EINVAL or EMSGSIZE), EFAULT,
-// EINVAL for a length that is negative.
-inline int CheckVector(const iovec* iov, size_t count, int too_many, size_t* total) noexcept {
-  if (count > IOV_MAX) return -too_many;
-  if (count > 0 && BadPointer(iov)) return -EFAULT;
-  size_t sum = 0;
-  for (size_t i = 0; i < count; ++i) {
-    if (static_cast<ssize_t>(iov[i].iov_len) < 0) return -EINVAL;
-    if (iov[i].iov_len > 0 && BadPointer(iov[i].iov_base)) return -EFAULT;
-    sum += iov[i].iov_len;
-    if (sum > kMaxTransferBytes) sum = kMaxTransferBytes;
-  }
-  *total = sum;
-  return 0;
-}
+// A vector as readv() and sendmsg() take it: 0 or the negative errno: `too_many` (EINVAL or EMSGSIZE), EFAULT, EINVAL for
+// a length that is negative. *total: what the call moves at most.
+int CheckVector(const iovec* iov, size_t count, int too_many, size_t* total) noexcept;
 
-// Checks an address that the kernel would write: 0, EFAULT or EINVAL (negative). Requires: `address` is not null.
-inline int CheckAddressOut(const sockaddr* address, const socklen_t* length) noexcept {
-  if (BadPointer(length)) return -EFAULT;
-  if (static_cast<int>(*length) < 0) return -EINVAL;
-  if (*length > 0 && BadPointer(address)) return -EFAULT;
-  return 0;
-}
+// An address that bind(), connect() and sendto() take: 0 or the negative errno. What is beyond `length` stays.
+int GetAddress(sockaddr_storage& to, const sockaddr* from, socklen_t length) noexcept;
+
+// A name that accept() and getsockname() give, at most as long as *length says, which becomes its full length: 0 or the
+// negative errno. AF_UNSPEC: no name, of length 0.
+int PutAddress(uint16_t family, const Endpoint& name, sockaddr* to, socklen_t* length) noexcept;
 
 }  // namespace ustcp

@@ -66,15 +66,20 @@ bool AnySocket(std::span<const pollfd> entries) noexcept {
   return false;
 }
 
-bool DeadlineOf(const timespec* timeout, Instant* deadline) noexcept {
+Instant DeadlineAfter(const timespec& timeout) noexcept {
+  if (timeout.tv_sec == 0 && timeout.tv_nsec == 0) return InstantFromNanos(0);
+  if (timeout.tv_sec >= 1'000'000'000) return kNever;
+  return runtime::Now() + std::chrono::seconds{timeout.tv_sec} + Duration{timeout.tv_nsec};
+}
+
+int DeadlineOf(const timespec* timeout, Instant* deadline) noexcept {
   *deadline = kNever;
-  if (timeout == nullptr) return true;
-  if (timeout->tv_sec < 0 || timeout->tv_nsec < 0 || timeout->tv_nsec >= 1'000'000'000) return false;
-  if (timeout->tv_sec == 0 && timeout->tv_nsec == 0)
-    *deadline = InstantFromNanos(0);
-  else if (timeout->tv_sec < 1'000'000'000)
-    *deadline = runtime::Now() + std::chrono::seconds{timeout->tv_sec} + Duration{timeout->tv_nsec};
-  return true;
+  if (timeout == nullptr) return 0;
+  timespec time;
+  if (!GetUser(time, timeout)) return -EFAULT;
+  if (time.tv_sec < 0 || time.tv_nsec < 0 || time.tv_nsec >= 1'000'000'000) return -EINVAL;
+  *deadline = DeadlineAfter(time);
+  return 0;
 }
 
 Instant DeadlineInMs(int timeout_ms) noexcept {

@@ -11,6 +11,7 @@
 #include "io/base/sys.h"
 #include "preload/descriptors/fd_table.h"
 #include "preload/runtime/runtime.h"
+#include "stack/base/user_copy.h"
 #include "stack/time/time.h"
 
 namespace ustcp {
@@ -54,6 +55,21 @@ inline uint32_t WatchedEvents(uint32_t events) noexcept {
   return events;
 }
 
+// A copy of the mask that ppoll, pselect and epoll_pwait take; none where the program gave none.
+class SignalMask {
+ public:
+  bool Get(const sigset_t* from) noexcept {
+    if (from == nullptr) return true;
+    given_ = true;
+    return CopyFromUser(&set_, from, sys::kSignalSetBytes) == 0;
+  }
+  const sigset_t* get() const noexcept { return given_ ? &set_ : nullptr; }
+
+ private:
+  bool given_ = false;
+  sigset_t set_;
+};
+
 // The wait of poll, ppoll, select and pselect over entries in poll's form. Fills revents. Returns the number of entries
 // with revents, 0 when the time is up, or a negative errno. Requires: at least one entry is a ustcp socket.
 int WaitForEntries(std::span<pollfd> entries, Instant deadline, const sigset_t* mask) noexcept;
@@ -61,8 +77,10 @@ int WaitForEntries(std::span<pollfd> entries, Instant deadline, const sigset_t* 
 // True when any descriptor of the entries is a ustcp socket.
 bool AnySocket(std::span<const pollfd> entries) noexcept;
 
-// A relative time as a deadline. `timeout` may be null: never. False: not a valid time (EINVAL).
-bool DeadlineOf(const timespec* timeout, Instant* deadline) noexcept;
+// A relative time of the program's as a deadline. `timeout` may be null: never. 0, -EFAULT, or -EINVAL: not a valid time.
+int DeadlineOf(const timespec* timeout, Instant* deadline) noexcept;
+// The same with a time that has been looked at.
+Instant DeadlineAfter(const timespec& timeout) noexcept;
 Instant DeadlineInMs(int timeout_ms) noexcept;
 
 }  // namespace ustcp

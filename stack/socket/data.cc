@@ -5,6 +5,7 @@
 
 #include <climits>
 
+#include "stack/base/user_vector.h"
 #include "stack/host/host.h"
 #include "stack/socket/socket_internal.h"
 #include "stack/socket/socket_ops.h"
@@ -15,12 +16,6 @@ namespace {
 
 bool Handshaking(const Connection& conn) {
   return conn.state == TcpState::kSynSent || conn.state == TcpState::kSynRecv;
-}
-
-size_t TotalBytes(const iovec* iov, int count, size_t skip) {
-  size_t total = 0;
-  for (int i = 0; i < count; ++i) total += iov[i].iov_len;
-  return total - skip;
 }
 
 // kOk: there is a connection, and it takes data.
@@ -38,14 +33,13 @@ Error MaySend(Socket& s) {
 
 }  // namespace
 
-Result<size_t> SendSocket(Context& ctx, Socket& s, const iovec* iov, int iov_count, size_t skip, int flags) noexcept {
+Result<size_t> SendSocket(Context& ctx, Socket& s, UserVector& from, int flags) noexcept {
   if (Error error = MaySend(s); error != kOk) return error;
   Connection* conn = s.conn;
-  size_t total = TotalBytes(iov, iov_count, skip);
-  if (total == 0) return size_t{0};
-  size_t taken = TcpSend(ctx, *conn, iov, iov_count, skip, (flags & MSG_MORE) != 0, (flags & MSG_OOB) != 0);
+  if (from.left() == 0) return size_t{0};
+  size_t taken = TcpSend(ctx, *conn, from, (flags & MSG_MORE) != 0, (flags & MSG_OOB) != 0);
   StoreLevel(s, conn);
-  if (taken == 0) return Error{EAGAIN};
+  if (taken == 0) return Error{from.faulted() ? EFAULT : EAGAIN};
   return taken;
 }
 
@@ -57,26 +51,25 @@ Result<size_t> SendSocketFrom(Context& ctx, Socket& s, SendSource& source, size_
   return taken;
 }
 
-Result<size_t> ReceiveSocket(Context& ctx, Socket& s, const iovec* iov, int iov_count, size_t skip,
-                             int flags) noexcept {
+Result<size_t> ReceiveSocket(Context& ctx, Socket& s, UserVector& to, int flags) noexcept {
   if (s.state == SocketState::kListening) return Error{ENOTCONN};
   Connection* conn = s.conn;
+  bool peek = (flags & MSG_PEEK) != 0;
+  bool discard = (flags & MSG_TRUNC) != 0;
   if ((flags & MSG_OOB) != 0) {
     if (conn == nullptr) return Error{EINVAL};
-    if (iov_count == 0) return Error{EINVAL};
-    auto result = TcpReceiveUrgent(ctx, *conn, iov[0].iov_base, iov[0].iov_len, (flags & MSG_PEEK) != 0);
+    auto result = TcpReceiveUrgent(ctx, *conn, to, peek, discard);
     StoreLevel(s, conn);
     return result;
   }
-  size_t limit = TotalBytes(iov, iov_count, skip);
-  if (conn != nullptr && limit > 0) {
-    bool peek = (flags & MSG_PEEK) != 0;
-    size_t got = TcpReceive(ctx, *conn, iov, iov_count, skip, limit, peek, 0, (flags & MSG_TRUNC) != 0);
+  if (conn != nullptr && to.left() > 0) {
+    size_t got = TcpReceive(ctx, *conn, to, peek, discard);
     if (got > 0) {
       if (!peek) StoreLevel(s, conn);
       return got;
     }
-  } else if (limit == 0) {
+    if (to.faulted()) return Error{EFAULT};
+  } else if (to.left() == 0) {
     return size_t{0};
   }
   if (conn != nullptr && TcpPeerFinished(*conn)) return size_t{0};
@@ -120,6 +113,11 @@ Error ShutdownSocket(Context& ctx, Socket& s, int how) noexcept {
   if (s.conn != nullptr) StoreLevel(s, s.conn);
   Notify(ctx, s, s.ready.load());
   return kOk;
+}
+
+void SetPendingError(Socket& s, int error) noexcept {
+  s.error = error;
+  StoreLevel(s, s.conn);
 }
 
 Error GetName(const Socket& s, bool peer, Endpoint& out) noexcept {

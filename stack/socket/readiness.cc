@@ -3,6 +3,7 @@
 #include <cerrno>
 
 #include "stack/base/fault.h"
+#include "stack/base/user_copy.h"
 #include "stack/host/host.h"
 #include "stack/socket/socket_internal.h"
 
@@ -320,12 +321,17 @@ int EpollCollect(EpollSet& set, epoll_event* events, int max) noexcept {
   int count = 0;
   // Each item that is queued now is looked at once; level-triggered ones go back to the tail.
   for (uint32_t left = set.ready_count.load(); left > 0 && count < max; --left) {
-    EpollItem* item = PopReady(set);
-    if (item->disabled) continue;
-    uint32_t now = item->socket->ready.load() & (item->events | kAlways);
+    EpollItem* item = set.ready_head;
+    uint32_t now = item->disabled ? 0 : item->socket->ready.load() & (item->events | kAlways);
+    if (now != 0) {
+      epoll_event event{};
+      event.events = now;
+      event.data.u64 = item->data;
+      // What the program did not get stays.
+      if (!PutUser(&events[count], event)) return count > 0 ? count : -EFAULT;
+    }
+    PopReady(set);
     if (now == 0) continue;
-    events[count].events = now;
-    events[count].data.u64 = item->data;
     ++count;
     if ((item->flags & EPOLLONESHOT) != 0)
       item->disabled = true;

@@ -102,7 +102,7 @@ int EpollDelete(Context& ctx, EpollSet& set, Socket& socket, int fd) noexcept;
 void EpollForget(Context& ctx, Socket& socket) noexcept;
 // Frees one item of a set that is being released. `ctx` holds the lock of the item's shard. False: the item is gone.
 bool EpollDropItem(Context& ctx, EpollSet& set, EpollItem& item) noexcept;
-// Takes ready events, level-triggered items staying queued. Returns the number written.
+// Takes ready events, level-triggered items staying queued. Returns the number written to the program's array, or -EFAULT.
 int EpollCollect(EpollSet& set, epoll_event* events, int max) noexcept;
 // A thread is in epoll_wait and would take an event: Notify signals the one that waits longest and takes it off the list.
 // False when the set has too many sleepers already.

@@ -5,12 +5,12 @@
 #pragma once
 
 #include <netinet/in.h>
-#include <sys/uio.h>
 
 #include <cstddef>
 #include <cstdint>
 
 #include "stack/base/result.h"
+#include "stack/base/user_vector.h"
 #include "stack/net/address.h"
 #include "stack/time/time.h"
 
@@ -40,13 +40,23 @@ Error DisconnectSocket(Context& ctx, Socket& s) noexcept;                     //
 Result<Socket*> AcceptSocket(Host& host, Socket& listening, uint16_t prefer_shard) noexcept;
 
 // MSG_ flags as the kernel takes them for TCP. EAGAIN when nothing could be done (MSG_DONTWAIT or not: the caller blocks).
-Result<size_t> SendSocket(Context& ctx, Socket& s, const iovec* iov, int iov_count, size_t skip, int flags) noexcept;
+// What was done has moved the vector on. EFAULT only when nothing was; after a fault, who did something goes on no more.
+Result<size_t> SendSocket(Context& ctx, Socket& s, UserVector& from, int flags) noexcept;
 // The same for at most `limit` bytes (not 0) of a source (stack/tcp/tcp.h). 0: the source has none now.
 Result<size_t> SendSocketFrom(Context& ctx, Socket& s, SendSource& source, size_t limit, int flags) noexcept;
-Result<size_t> ReceiveSocket(Context& ctx, Socket& s, const iovec* iov, int iov_count, size_t skip, int flags) noexcept;
+Result<size_t> ReceiveSocket(Context& ctx, Socket& s, UserVector& to, int flags) noexcept;
+// For one attempt.
+inline Result<size_t> SendSocket(Context& ctx, Socket& s, UserVector&& from, int flags) noexcept {
+  return SendSocket(ctx, s, from, flags);
+}
+inline Result<size_t> ReceiveSocket(Context& ctx, Socket& s, UserVector&& to, int flags) noexcept {
+  return ReceiveSocket(ctx, s, to, flags);
+}
 Error ShutdownSocket(Context& ctx, Socket& s, int how) noexcept;  // locked
 
+void SetPendingError(Socket& s, int error) noexcept;                // locked; what the next call is told
 Error GetName(const Socket& s, bool peer, Endpoint& out) noexcept;  // ENOTCONN
+// `value` lies in the program's memory (EFAULT), `length` does not.
 Error SetOption(Context& ctx, Socket& s, int level, int name, const void* value, socklen_t length) noexcept;  // locked
 Error GetOption(Context& ctx, Socket& s, int level, int name, void* value, socklen_t* length) noexcept;       // locked
 // FIONREAD, SIOCOUTQ, SIOCOUTQNSD, SIOCATMARK. Errors: EINVAL, ENOTTY.

@@ -7,6 +7,7 @@
 #include <climits>
 #include <cstring>
 
+#include "stack/base/user_copy.h"
 #include "stack/host/host.h"
 #include "stack/socket/socket_internal.h"
 #include "stack/socket/socket_ops.h"
@@ -20,12 +21,16 @@ constexpr int kMinSndbuf = 4608;  // SOCK_MIN_SNDBUF
 constexpr int kMinUserMss = 88;   // TCP_MIN_MSS
 constexpr int kMaxFinTimeout = 120;
 constexpr size_t kCongestionNameBytes = 16;  // TCP_CA_NAME_MAX
+constexpr size_t kInterfaceNameBytes = 16;   // IFNAMSIZ
+
+// What most options are. Requires: `length` suffices.
+bool GetInt(int& to, const void* value) { return GetUser(to, static_cast<const int*>(value)); }
 
 // SO_RCVTIMEO and friends. Negative seconds mean "do not wait at all" in Linux: the shortest wait we have.
 Error ParseTimeout(const void* value, socklen_t length, int64_t& micros) {
   timeval tv;
   if (length < sizeof tv) return Error{EINVAL};
-  std::memcpy(&tv, value, sizeof tv);
+  if (!GetUser(tv, static_cast<const timeval*>(value))) return Error{EFAULT};
   if (tv.tv_usec < 0 || tv.tv_usec >= 1'000'000) return Error{EDOM};
   if (tv.tv_sec < 0) {
     micros = 1;
@@ -55,16 +60,16 @@ void Changed(Context& ctx, Socket& s, TcpOptionChange what, int value) {
 
 Error SetSocketLevel(Context& ctx, Socket& s, int name, const void* value, socklen_t length) {
   SocketOptions& o = s.options;
-  if (name == SO_RCVTIMEO || name == SO_RCVTIMEO_NEW) return ParseTimeout(value, length, o.rcvtimeo_us);
-  if (name == SO_SNDTIMEO || name == SO_SNDTIMEO_NEW) return ParseTimeout(value, length, o.sndtimeo_us);
   if (name == SO_BINDTODEVICE) {
-    size_t n = strnlen(static_cast<const char*>(value), length);
-    bool same = n == strlen(ctx.host.config.interface) && std::memcmp(value, ctx.host.config.interface, n) == 0;
-    return n == 0 || same ? kOk : Error{ENODEV};
+    char device[kInterfaceNameBytes] = {};
+    if (CopyFromUser(device, value, std::min<size_t>(length, sizeof device - 1)) != 0) return Error{EFAULT};
+    return device[0] == '\0' || std::strcmp(device, ctx.host.config.interface) == 0 ? kOk : Error{ENODEV};
   }
   int v;
   if (length < sizeof v) return Error{EINVAL};
-  std::memcpy(&v, value, sizeof v);
+  if (!GetInt(v, value)) return Error{EFAULT};
+  if (name == SO_RCVTIMEO || name == SO_RCVTIMEO_NEW) return ParseTimeout(value, length, o.rcvtimeo_us);
+  if (name == SO_SNDTIMEO || name == SO_SNDTIMEO_NEW) return ParseTimeout(value, length, o.sndtimeo_us);
   bool on = v != 0;
   switch (name) {
     case SO_REUSEADDR:
@@ -83,7 +88,7 @@ Error SetSocketLevel(Context& ctx, Socket& s, int name, const void* value, sockl
     case SO_LINGER: {
       linger l;
       if (length < sizeof l) return Error{EINVAL};
-      std::memcpy(&l, value, sizeof l);
+      if (!GetUser(l, static_cast<const linger*>(value))) return Error{EFAULT};
       o.linger_on = l.l_onoff != 0;
       if (o.linger_on) o.linger_seconds = l.l_linger;
       return kOk;
@@ -142,12 +147,9 @@ Error SetSocketLevel(Context& ctx, Socket& s, int name, const void* value, sockl
 
 Error SetIpLevel(Socket& s, int name, const void* value, socklen_t length) {
   int v = 0;
-  if (length >= sizeof v)
-    std::memcpy(&v, value, sizeof v);
-  else if (length >= 1)
-    v = *static_cast<const uint8_t*>(value);
-  else
-    return Error{EINVAL};
+  if (length < 1) return Error{EINVAL};
+  // One byte does.
+  if (CopyFromUser(&v, value, length >= sizeof v ? sizeof v : 1) != 0) return Error{EFAULT};
   SocketOptions& o = s.options;
   switch (name) {
     case IP_TOS:
@@ -175,7 +177,7 @@ Error SetIpLevel(Socket& s, int name, const void* value, socklen_t length) {
 Error SetIpv6Level(Socket& s, int name, const void* value, socklen_t length) {
   int v;
   if (length < sizeof v) return Error{EINVAL};
-  std::memcpy(&v, value, sizeof v);
+  if (!GetInt(v, value)) return Error{EFAULT};
   SocketOptions& o = s.options;
   switch (name) {
     case IPV6_V6ONLY:
@@ -205,7 +207,7 @@ Error SetIpv6Level(Socket& s, int name, const void* value, socklen_t length) {
 Error SetCongestion(Context& ctx, Socket& s, const void* value, socklen_t length) {
   if (length < 1) return Error{EINVAL};
   char name[kCongestionNameBytes] = {};
-  std::memcpy(name, value, std::min<size_t>(length, sizeof name - 1));
+  if (CopyFromUser(name, value, std::min<size_t>(length, sizeof name - 1)) != 0) return Error{EFAULT};
   for (size_t i = 0; i < std::size(kCcNames); ++i) {
     if (std::strcmp(name, kCcNames[i]) != 0) continue;
     s.options.congestion = static_cast<CcKind>(i);
@@ -219,7 +221,7 @@ Error SetTcpLevel(Context& ctx, Socket& s, int name, const void* value, socklen_
   if (name == TCP_CONGESTION) return SetCongestion(ctx, s, value, length);
   int v;
   if (length < sizeof v) return Error{EINVAL};
-  std::memcpy(&v, value, sizeof v);
+  if (!GetInt(v, value)) return Error{EFAULT};
   SocketOptions& o = s.options;
   switch (name) {
     case TCP_NODELAY:
@@ -285,9 +287,10 @@ Error SetTcpLevel(Context& ctx, Socket& s, int name, const void* value, socklen_
   }
 }
 
+// `length`: what the program has room for, and then what was written.
 Error PutBytes(const void* from, size_t bytes, void* value, socklen_t* length) {
   auto n = static_cast<socklen_t>(std::min<size_t>(*length, bytes));
-  std::memcpy(value, from, n);
+  if (CopyToUser(value, from, n) != 0) return Error{EFAULT};
   *length = n;
   return kOk;
 }
@@ -427,7 +430,6 @@ Error GetTcpLevel(Context& ctx, Socket& s, int name, void* value, socklen_t* len
 }  // namespace
 
 Error SetOption(Context& ctx, Socket& s, int level, int name, const void* value, socklen_t length) noexcept {
-  if (value == nullptr) return Error{EFAULT};
   if (static_cast<int>(length) < 0) return Error{EINVAL};
   switch (level) {
     case SOL_SOCKET: return SetSocketLevel(ctx, s, name, value, length);
@@ -439,7 +441,6 @@ Error SetOption(Context& ctx, Socket& s, int level, int name, const void* value,
 }
 
 Error GetOption(Context& ctx, Socket& s, int level, int name, void* value, socklen_t* length) noexcept {
-  if (value == nullptr || length == nullptr) return Error{EFAULT};
   if (static_cast<int>(*length) < 0) return Error{EINVAL};
   switch (level) {
     case SOL_SOCKET: return GetSocketLevel(ctx, s, name, value, length);

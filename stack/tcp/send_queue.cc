@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "stack/base/fault.h"
+#include "stack/base/user_vector.h"
 #include "stack/host/host.h"
 #include "stack/tcp/recovery/env.h"
 #include "stack/tcp/tcp.h"
@@ -11,40 +12,14 @@
 namespace ustcp {
 namespace {
 
-// Walks an iovec array from an offset.
-class IovecReader {
+class UserReader {
  public:
-  IovecReader(const iovec* iov, int count, size_t skip) : iov_(iov), count_(count) {
-    while (count_ > 0 && skip >= iov_->iov_len) {
-      skip -= iov_->iov_len;
-      ++iov_;
-      --count_;
-    }
-    offset_ = skip;
-  }
   static constexpr size_t kWorthwhile = 1;
-  // All of it: nobody asks for more than there is.
-  size_t Read(std::byte* to, size_t wanted) {
-    size_t bytes = wanted;
-    while (bytes > 0) {
-      size_t n = std::min(bytes, iov_->iov_len - offset_);
-      std::memcpy(to, static_cast<const std::byte*>(iov_->iov_base) + offset_, n);
-      to += n;
-      bytes -= n;
-      offset_ += n;
-      if (offset_ == iov_->iov_len) {
-        ++iov_;
-        --count_;
-        offset_ = 0;
-      }
-    }
-    return wanted;
-  }
+  explicit UserReader(UserVector& from) : from_(from) {}
+  size_t Read(std::byte* to, size_t wanted) { return from_.CopyIn(to, wanted) ? wanted : 0; }
 
  private:
-  const iovec* iov_;
-  int count_;
-  size_t offset_;
+  UserVector& from_;
 };
 
 // A small write in front of an idle connection gets a small Buf; with data waiting already more is likely to come, and
@@ -117,9 +92,8 @@ size_t SendQueueRoom(const Connection& conn) noexcept {
   return queued < conn.sndbuf ? conn.sndbuf - queued : 0;
 }
 
-size_t AppendToSendQueue(Context& ctx, Connection& conn, const iovec* iov, int iov_count, size_t skip,
-                         size_t limit) noexcept {
-  IovecReader reader(iov, iov_count, skip);
+size_t AppendToSendQueue(Context& ctx, Connection& conn, UserVector& from, size_t limit) noexcept {
+  UserReader reader(from);
   return Append(ctx, conn, reader, limit);
 }
 

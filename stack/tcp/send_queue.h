@@ -2,8 +2,6 @@
 // sequence number of its first byte, contiguous from snd_una to write_end.
 #pragma once
 
-#include <sys/uio.h>
-
 #include <cstddef>
 
 #include "stack/frame.h"
@@ -13,6 +11,7 @@ namespace ustcp {
 
 struct Context;
 struct SendSource;
+class UserVector;
 
 // Bytes queued, acknowledged or not sent yet.
 inline uint32_t QueuedBytes(const Connection& conn) { return conn.snd.write_end.raw() - conn.snd.snd_una.raw(); }
@@ -22,10 +21,8 @@ inline Seq SendEnd(const Connection& conn) { return conn.snd.fin_queued ? conn.s
 // Room in bytes below the connection's limit.
 size_t SendQueueRoom(const Connection& conn) noexcept;
 
-// Copies from the iovecs, after skipping `skip` bytes, at most `limit` bytes. Returns the number taken; less than asked
-// when memory is out.
-size_t AppendToSendQueue(Context& ctx, Connection& conn, const iovec* iov, int iov_count, size_t skip,
-                         size_t limit) noexcept;
+// Copies at most `limit` bytes. Returns the number taken; less than asked when memory is out, or at a fault.
+size_t AppendToSendQueue(Context& ctx, Connection& conn, UserVector& from, size_t limit) noexcept;
 // The same with bytes that the source writes to where they stay; also less when the source ended.
 size_t AppendToSendQueue(Context& ctx, Connection& conn, SendSource& source, size_t limit) noexcept;
 

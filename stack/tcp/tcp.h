@@ -4,7 +4,6 @@
 #pragma once
 
 #include <linux/tcp.h>  // not netinet/tcp.h: its tcp_info is older
-#include <sys/uio.h>
 
 #include <cstddef>
 #include <cstdint>
@@ -25,6 +24,7 @@ struct SlotHeader;
 struct Socket;
 struct SocketOptions;
 class TcpView;
+class UserVector;
 
 // --- from the network layer ---
 
@@ -71,17 +71,16 @@ struct SendSource {
 // Active open. socket.local and socket.peer are set; registers the tuple. Errors: EADDRNOTAVAIL (tuple taken),
 // ENETUNREACH, ENOBUFS. On success socket.conn is in SYN_SENT and the SYN is due.
 Error TcpConnect(Context& ctx, Socket& socket) noexcept;
-// Copies up to iov bytes into the send queue; returns the number taken (0: no room). `more`: MSG_MORE. `urgent`: MSG_OOB.
-size_t TcpSend(Context& ctx, Connection& conn, const iovec* iov, int iov_count, size_t skip, bool more,
-               bool urgent) noexcept;
+// Copies into the send queue; returns the number of bytes taken (0: no room, or a fault). `more`: MSG_MORE. `urgent`:
+// MSG_OOB.
+size_t TcpSend(Context& ctx, Connection& conn, UserVector& from, bool more, bool urgent) noexcept;
 // The same for up to `limit` bytes of a source.
 size_t TcpSendFrom(Context& ctx, Connection& conn, SendSource& source, size_t limit, bool more) noexcept;
-// Copies received bytes out, up to the urgent mark as Linux does. `peek` leaves them queued; `peek_offset` skips.
-// `discard` (MSG_TRUNC) drops without copying. Returns bytes; *at_mark set when it stopped at the urgent mark.
-size_t TcpReceive(Context& ctx, Connection& conn, const iovec* iov, int iov_count, size_t skip, size_t limit, bool peek,
-                  size_t peek_offset, bool discard) noexcept;
-// MSG_OOB. Errors as Linux: EINVAL (no urgent data or OOBINLINE or already read), EAGAIN (not arrived yet).
-Result<size_t> TcpReceiveUrgent(Context& ctx, Connection& conn, void* to, size_t length, bool peek) noexcept;
+// Copies received bytes out, up to the urgent mark as Linux does. `peek` leaves them queued. `discard` (MSG_TRUNC) drops
+// without copying. Returns the number of bytes; those that could not be copied stay.
+size_t TcpReceive(Context& ctx, Connection& conn, UserVector& to, bool peek, bool discard) noexcept;
+// MSG_OOB. Errors as Linux: EINVAL (no urgent data or OOBINLINE or already read), EAGAIN (not arrived yet), EFAULT.
+Result<size_t> TcpReceiveUrgent(Context& ctx, Connection& conn, UserVector& to, bool peek, bool discard) noexcept;
 bool TcpAtMark(const Connection& conn) noexcept;
 bool TcpPeerFinished(const Connection& conn) noexcept;  // FIN received and everything before it read: reads return 0
 size_t TcpReadable(const Connection& conn) noexcept;    // FIONREAD

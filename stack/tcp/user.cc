@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "stack/base/fault.h"
+#include "stack/base/user_vector.h"
 #include "stack/host/host.h"
 #include "stack/tcp/input.h"
 #include "stack/tcp/output.h"
@@ -17,38 +18,6 @@
 
 namespace ustcp {
 namespace {
-
-// Copies into an iovec array from an offset on.
-class IovecWriter {
- public:
-  IovecWriter(const iovec* iov, int count, size_t skip) : iov_(iov), left_(count) {
-    while (left_ > 0 && skip >= iov_->iov_len) {
-      skip -= iov_->iov_len;
-      ++iov_;
-      --left_;
-    }
-    offset_ = skip;
-  }
-  void Write(const std::byte* from, size_t bytes) {
-    while (bytes > 0 && left_ > 0) {
-      size_t n = std::min(bytes, iov_->iov_len - offset_);
-      std::memcpy(static_cast<std::byte*>(iov_->iov_base) + offset_, from, n);
-      from += n;
-      bytes -= n;
-      offset_ += n;
-      if (offset_ == iov_->iov_len) {
-        ++iov_;
-        --left_;
-        offset_ = 0;
-      }
-    }
-  }
-
- private:
-  const iovec* iov_;
-  int left_;
-  size_t offset_;
-};
 
 bool UrgentInline(const Connection& conn) { return conn.socket != nullptr && conn.socket->options.oob_inline; }
 
@@ -119,15 +88,12 @@ bool StreamWritable(const Connection& conn, const Socket& socket) {
 
 }  // namespace
 
-size_t TcpSend(Context& ctx, Connection& conn, const iovec* iov, int iov_count, size_t skip, bool more,
-               bool urgent) noexcept {
-  size_t total = 0;
-  for (int i = 0; i < iov_count; ++i) total += iov[i].iov_len;
-  total -= skip;
+size_t TcpSend(Context& ctx, Connection& conn, UserVector& from, bool more, bool urgent) noexcept {
+  size_t total = from.left();
   size_t room = std::min(total, SendQueueRoom(conn));
   OnApplicationWrite(EnvOf(ctx), conn.snd);
-  size_t taken = room != 0 ? AppendToSendQueue(ctx, conn, iov, iov_count, skip, room) : 0;
-  if (taken < total) conn.wants_space = true;
+  size_t taken = room != 0 ? AppendToSendQueue(ctx, conn, from, room) : 0;
+  if (taken < total && !from.faulted()) conn.wants_space = true;
   if (taken != 0) OnQueued(ctx, conn, more, urgent && taken == total);
   return taken;
 }
@@ -142,10 +108,9 @@ size_t TcpSendFrom(Context& ctx, Connection& conn, SendSource& source, size_t li
   return taken;
 }
 
-size_t TcpReceive(Context& ctx, Connection& conn, const iovec* iov, int iov_count, size_t skip, size_t limit, bool peek,
-                  size_t peek_offset, bool discard) noexcept {
-  IovecWriter writer(iov, discard ? 0 : iov_count, skip);
-  Seq at = conn.copied_seq + static_cast<uint32_t>(peek ? peek_offset : 0);
+size_t TcpReceive(Context& ctx, Connection& conn, UserVector& to, bool peek, bool discard) noexcept {
+  const size_t limit = to.left();
+  Seq at = conn.copied_seq;
   size_t copied = 0;
   bool is_inline = UrgentInline(conn);
   for (Buf* b = conn.rcv_head; b != nullptr && copied < limit; b = b->next) {
@@ -164,7 +129,10 @@ size_t TcpReceive(Context& ctx, Connection& conn, const iovec* iov, int iov_coun
         }
         if (mark != 0 && mark < n) n = mark;
       }
-      writer.Write(b->begin() + offset, n);
+      if (discard)
+        to.Skip(n);
+      else if (!to.CopyOut(b->begin() + offset, n))
+        goto done;
       at += static_cast<uint32_t>(n);
       offset += static_cast<uint32_t>(n);
       copied += n;
@@ -181,14 +149,14 @@ done:
   return copied;
 }
 
-Result<size_t> TcpReceiveUrgent(Context& ctx, Connection& conn, void* to, size_t length, bool peek) noexcept {
+Result<size_t> TcpReceiveUrgent(Context& ctx, Connection& conn, UserVector& to, bool peek, bool discard) noexcept {
   (void)ctx;
   if (UrgentInline(conn) || conn.urgent_data == 0 || conn.urgent_data == kUrgentRead) return Error{EINVAL};
   if ((conn.urgent_data & kUrgentValid) != 0) {
-    auto byte = static_cast<uint8_t>(conn.urgent_data & 0xff);
-    if (!peek) conn.urgent_data = kUrgentRead;
-    if (length == 0) return size_t{0};
-    std::memcpy(to, &byte, 1);
+    auto byte = static_cast<std::byte>(conn.urgent_data & 0xff);
+    if (!peek) conn.urgent_data = kUrgentRead;  // also when there is no place for it, as with Linux
+    if (to.left() == 0) return size_t{0};
+    if (!discard && !to.CopyOut(&byte, 1)) return Error{EFAULT};
     return size_t{1};
   }
   if (conn.state == TcpState::kClosed || conn.fin_received || conn.shut_rd) return size_t{0};

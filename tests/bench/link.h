@@ -126,14 +126,12 @@ class Link {
 
   static size_t Send(Context& ctx, Socket& s, size_t bytes) {
     static std::byte data[1 << 17];
-    iovec iov{data, bytes};
-    auto r = SendSocket(ctx, s, &iov, 1, 0, 0);
+    auto r = SendSocket(ctx, s, UserVector(data, bytes), 0);
     return r.ok() ? *r : 0;
   }
   static size_t Receive(Context& ctx, Socket& s) {
     static std::byte data[1 << 18];
-    iovec iov{data, sizeof data};
-    auto r = ReceiveSocket(ctx, s, &iov, 1, 0, 0);
+    auto r = ReceiveSocket(ctx, s, UserVector(data, sizeof data), 0);
     return r.ok() ? *r : 0;
   }
 

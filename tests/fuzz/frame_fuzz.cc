@@ -275,8 +275,8 @@ class World {
     const size_t bytes = script.Word();
     if (sockets_.empty()) return;
     std::vector<std::byte> data(bytes, std::byte{which});
-    iovec iov{data.data(), data.size()};
-    (void)SendSocket(ctx_, *sockets_[which % sockets_.size()], &iov, 1, 0, (which & 0x80) != 0 ? MSG_MORE : 0);
+    (void)SendSocket(ctx_, *sockets_[which % sockets_.size()], UserVector(data.data(), data.size()),
+                     (which & 0x80) != 0 ? MSG_MORE : 0);
   }
 
   void Receive(Script& script) {
@@ -284,8 +284,8 @@ class World {
     const size_t bytes = script.Word();
     if (sockets_.empty()) return;
     std::vector<std::byte> data(bytes);
-    iovec iov{data.data(), data.size()};
-    (void)ReceiveSocket(ctx_, *sockets_[which % sockets_.size()], &iov, 1, 0, (which & 0x80) != 0 ? MSG_PEEK : 0);
+    (void)ReceiveSocket(ctx_, *sockets_[which % sockets_.size()], UserVector(data.data(), data.size()),
+                        (which & 0x80) != 0 ? MSG_PEEK : 0);
   }
 
   void CloseOrConnect(Script& script) {

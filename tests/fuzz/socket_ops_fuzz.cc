@@ -259,7 +259,8 @@ class World {
     iov[0] = {data.data(), a};
     iov[1] = {data.data() + a, b - a};
     iov[2] = {data.data() + b, bytes - b};
-    auto result = net_.On(side_, [&](Context& ctx) { return SendSocket(ctx, *d->socket, iov.data(), 3, 0, flags); });
+    auto result = net_.On(
+        side_, [&](Context& ctx) { return SendSocket(ctx, *d->socket, UserVector(iov.data(), 3, bytes), flags); });
     if (!result.ok()) return;
     if (*result > bytes) Fail("more sent than given");
     d->stream->sent += *result;
@@ -276,7 +277,8 @@ class World {
     std::array<iovec, 2> iov;
     iov[0] = {data.data(), bytes / 3};
     iov[1] = {data.data() + bytes / 3, bytes - bytes / 3};
-    auto result = net_.On(side_, [&](Context& ctx) { return ReceiveSocket(ctx, *d->socket, iov.data(), 2, 0, flags); });
+    auto result = net_.On(
+        side_, [&](Context& ctx) { return ReceiveSocket(ctx, *d->socket, UserVector(iov.data(), 2, bytes), flags); });
     if (!result.ok() || (flags & MSG_OOB) != 0) return;
     if (*result > bytes) Fail("more received than asked for");
     // Urgent bytes leave the stream unless they are wanted inline, so places shift.

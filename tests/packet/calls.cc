@@ -162,9 +162,8 @@ Calls::Attempt Calls::Send(int fd, size_t bytes, int flags) {
     bool dont_wait = s.nonblocking() || (flags & MSG_DONTWAIT) != 0;
     std::vector<std::byte> data(bytes - *sent);
     for (size_t i = 0; i < data.size(); ++i) data[i] = PatternAt(d->write_at + static_cast<uint32_t>(i));
-    iovec iov{data.data(), data.size()};
     Result<size_t> result = size_t{0};
-    world_.Enter([&](Context& ctx) { result = SendSocket(ctx, s, &iov, 1, 0, flags); });
+    world_.Enter([&](Context& ctx) { result = SendSocket(ctx, s, UserVector(data.data(), data.size()), flags); });
     if (result.ok()) {
       *sent += *result;
       d->write_at += static_cast<uint32_t>(*result);
@@ -186,9 +185,8 @@ Calls::Attempt Calls::Receive(int fd, std::vector<size_t> sizes, int flags) {
     Socket& s = *d->socket;
     bool dont_wait = s.nonblocking() || (flags & MSG_DONTWAIT) != 0;
     std::vector<std::byte> data(total - *got);
-    iovec iov{data.data(), data.size()};
     Result<size_t> result = size_t{0};
-    world_.Enter([&](Context& ctx) { result = ReceiveSocket(ctx, s, &iov, 1, 0, flags); });
+    world_.Enter([&](Context& ctx) { result = ReceiveSocket(ctx, s, UserVector(data.data(), data.size()), flags); });
     if (!result.ok()) {
       if (result.error() == Error{EAGAIN} && !dont_wait) return std::nullopt;
       if (*got != 0) return CallResult{static_cast<int64_t>(*got)};

@@ -42,8 +42,8 @@ class ListingTest : public testing::Test {
   }
   void Write(int side, Socket* s, size_t bytes) {
     std::vector<char> data(bytes, 'x');
-    iovec iov{data.data(), bytes};
-    net_.On(side, [&](Context& ctx) { EXPECT_EQ(SendSocket(ctx, *s, &iov, 1, 0, 0).value(), bytes); });
+    net_.On(side,
+            [&](Context& ctx) { EXPECT_EQ(SendSocket(ctx, *s, UserVector(data.data(), bytes), 0).value(), bytes); });
   }
   void Shutdown(int side, Socket* s) {
     net_.On(side, [&](Context& ctx) { EXPECT_FALSE(ShutdownSocket(ctx, *s, SHUT_WR)); });

@@ -81,8 +81,7 @@ class SimPair {
       while (e.sent < e.to_send) {
         std::vector<std::byte> data(std::min(chunk, e.to_send - e.sent));
         for (size_t i = 0; i < data.size(); ++i) data[i] = StreamByte(e.seed, e.sent + i);
-        iovec iov{data.data(), data.size()};
-        auto n = SendSocket(ctx, *e.socket, &iov, 1, 0, MSG_NOSIGNAL);
+        auto n = SendSocket(ctx, *e.socket, UserVector(data.data(), data.size()), MSG_NOSIGNAL);
         if (!n.ok()) {
           if (n.error().code != EAGAIN) e.error = n.error().code;
           break;
@@ -95,8 +94,7 @@ class SimPair {
       }
       while (!e.eof && read_limit > 0) {
         std::vector<std::byte> data(read_limit);
-        iovec iov{data.data(), data.size()};
-        auto n = ReceiveSocket(ctx, *e.socket, &iov, 1, 0, 0);
+        auto n = ReceiveSocket(ctx, *e.socket, UserVector(data.data(), data.size()), 0);
         if (!n.ok()) {
           if (n.error().code != EAGAIN) e.error = n.error().code;
           break;

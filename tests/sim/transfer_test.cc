@@ -109,8 +109,7 @@ class Transfer {
       size_t n = std::min<size_t>(to_send_[i] - sent_[i], 1 + random_() % 20'000);
       std::vector<std::byte> data(n);
       for (size_t k = 0; k < n; ++k) data[k] = ByteAt(seed_, i, sent_[i] + k);
-      iovec iov{data.data(), n};
-      auto r = net_.On(i, [&](Context& ctx) { return SendSocket(ctx, *socket_[i], &iov, 1, 0, 0); });
+      auto r = net_.On(i, [&](Context& ctx) { return SendSocket(ctx, *socket_[i], UserVector(data.data(), n), 0); });
       if (r.ok())
         sent_[i] += *r;
       else
@@ -122,8 +121,8 @@ class Transfer {
     }
     if (!ended_[i] && random_() % 4 != 0) {
       std::vector<std::byte> data(1 + random_() % 30'000);
-      iovec iov{data.data(), data.size()};
-      auto r = net_.On(i, [&](Context& ctx) { return ReceiveSocket(ctx, *socket_[i], &iov, 1, 0, 0); });
+      auto r = net_.On(
+          i, [&](Context& ctx) { return ReceiveSocket(ctx, *socket_[i], UserVector(data.data(), data.size()), 0); });
       if (!r.ok()) {
         EXPECT_EQ(r.error().code, EAGAIN);
         return;

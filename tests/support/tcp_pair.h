@@ -104,16 +104,14 @@ class TcpPair : public ::testing::Test {
   ssize_t Send(int side, Socket* s, size_t bytes, int flags = 0) {
     return net->On(side, [&](Context& ctx) -> ssize_t {
       std::vector<std::byte> data(bytes, std::byte{'x'});
-      iovec iov{data.data(), data.size()};
-      auto r = SendSocket(ctx, *s, &iov, 1, 0, flags);
+      auto r = SendSocket(ctx, *s, UserVector(data.data(), data.size()), flags);
       return r.ok() ? static_cast<ssize_t>(*r) : -r.error().code;
     });
   }
   ssize_t Receive(int side, Socket* s, size_t bytes = 65536, int flags = 0) {
     return net->On(side, [&](Context& ctx) -> ssize_t {
       std::vector<std::byte> data(bytes);
-      iovec iov{data.data(), data.size()};
-      auto r = ReceiveSocket(ctx, *s, &iov, 1, 0, flags);
+      auto r = ReceiveSocket(ctx, *s, UserVector(data.data(), data.size()), flags);
       return r.ok() ? static_cast<ssize_t>(*r) : -r.error().code;
     });
   }

@@ -56,8 +56,7 @@ class ShardDeadline : public TcpPair {
     shard().leader_until_ns.store(NanosOf(until));
     ShardLock lock(net->side(0).box.host(), shard(), net->now());
     std::byte data[100] = {};
-    iovec iov{data, sizeof data};
-    EXPECT_TRUE(SendSocket(lock.ctx, *client, &iov, 1, 0, 0).ok());
+    EXPECT_TRUE(SendSocket(lock.ctx, *client, UserVector(data, sizeof data), 0).ok());
     static TxBatch batch;
     PollTransmit(lock.ctx, batch);
     ReleaseTransmitted(lock.ctx, batch);

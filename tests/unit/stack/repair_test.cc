@@ -79,16 +79,14 @@ class Repair : public ::testing::Test {
     size_t Send(int side, Socket& s, size_t bytes) {
       return net.On(side, [&](Context& ctx) {
         std::vector<std::byte> data(bytes, std::byte{7});
-        iovec iov{data.data(), bytes};
-        auto sent = SendSocket(ctx, s, &iov, 1, 0, 0);
+        auto sent = SendSocket(ctx, s, UserVector(data.data(), bytes), 0);
         return sent.ok() ? *sent : size_t{0};
       });
     }
     size_t Receive(int side, Socket& s, size_t bytes) {
       return net.On(side, [&](Context& ctx) {
         std::vector<std::byte> data(bytes);
-        iovec iov{data.data(), bytes};
-        auto got = ReceiveSocket(ctx, s, &iov, 1, 0, 0);
+        auto got = ReceiveSocket(ctx, s, UserVector(data.data(), bytes), 0);
         return got.ok() ? *got : size_t{0};
       });
     }
@@ -292,8 +290,7 @@ TEST_F(Repair, Send) {
                   w.Call(1, *w.server, [&](Context& ctx) {
                     std::vector<std::byte> data(9000);
                     for (int i = 0; i < 3; ++i) {
-                      iovec iov{data.data(), data.size()};
-                      (void)SendSocket(ctx, *w.server, &iov, 1, 0, 0);
+                      (void)SendSocket(ctx, *w.server, UserVector(data.data(), data.size()), 0);
                     }
                   });
                 });
@@ -308,8 +305,7 @@ TEST_F(Repair, Receive) {
       [](World& w) {
         w.Call(1, *w.server, [&](Context& ctx) {
           std::vector<std::byte> data(9000);
-          iovec iov{data.data(), data.size()};
-          (void)ReceiveSocket(ctx, *w.server, &iov, 1, 0, 0);
+          (void)ReceiveSocket(ctx, *w.server, UserVector(data.data(), data.size()), 0);
         });
       });
 }

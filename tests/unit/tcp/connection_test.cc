@@ -35,8 +35,7 @@ class ConnectionTest : public ::testing::Test {
   }
   size_t Send(int i, Socket* s, const std::vector<std::byte>& data, size_t from) {
     return net.On(i, [&](Context& ctx) -> size_t {
-      iovec iov{const_cast<std::byte*>(data.data()) + from, data.size() - from};
-      auto r = SendSocket(ctx, *s, &iov, 1, 0, 0);
+      auto r = SendSocket(ctx, *s, UserVector(data.data() + from, data.size() - from), 0);
       return r.ok() ? *r : 0;
     });
   }
@@ -59,8 +58,7 @@ class ConnectionTest : public ::testing::Test {
   ssize_t Receive(int i, Socket* s, std::vector<std::byte>& into) {
     return net.On(i, [&](Context& ctx) -> ssize_t {
       std::byte buffer[65536];
-      iovec iov{buffer, sizeof buffer};
-      auto r = ReceiveSocket(ctx, *s, &iov, 1, 0, 0);
+      auto r = ReceiveSocket(ctx, *s, UserVector(buffer, sizeof buffer), 0);
       if (!r.ok()) return -r.error().code;
       into.insert(into.end(), buffer, buffer + *r);
       return static_cast<ssize_t>(*r);

@@ -46,7 +46,11 @@ TEST_F(QueueTest, D1SendQueueKeepsWhatIsNotAcknowledged) {
           for (size_t i = 0; i < want; ++i) data[i + 7] = At(written + static_cast<uint32_t>(i));
           size_t half = random() % (want + 8);
           iovec iov[2] = {{data.data(), half}, {data.data() + half, data.size() - half}};
-          ASSERT_EQ(AppendToSendQueue(ctx, *conn, iov, 2, 7, want), want);
+          UserVector from(iov, 2, data.size());
+          std::byte before[7];
+          ASSERT_TRUE(from.CopyIn(before, 7));
+          ASSERT_EQ(AppendToSendQueue(ctx, *conn, from, want), want);
+          ASSERT_EQ(from.left(), 0u);
           written += static_cast<uint32_t>(want);
           break;
         }

@@ -93,6 +93,8 @@ long Setresuid(long real_user, long user, long saved, long, long, long) noexcept
 // Asked by entry.cc. A structure that the kernel would refuse is left to it.
 extern "C" __attribute__((visibility("hidden"), used)) bool ustcp_raw_clone3_forks(const clone_args* how,
                                                                                    size_t bytes) noexcept {
-  if (bytes < CLONE_ARGS_SIZE_VER0 || ustcp::BadPointer(how)) return false;
-  return (how->flags & (CLONE_VM | CLONE_THREAD)) == 0 && how->stack == 0;
+  clone_args given = {};
+  if (bytes < CLONE_ARGS_SIZE_VER0) return false;
+  if (ustcp::CopyFromUser(&given, how, CLONE_ARGS_SIZE_VER0) != 0) return false;
+  return (given.flags & (CLONE_VM | CLONE_THREAD)) == 0 && given.stack == 0;
 }

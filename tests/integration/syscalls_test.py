@@ -38,6 +38,9 @@ class Syscalls(harness.TestCase):
     def test_errors(self):
         self.compare('errors')
 
+    def test_pointers(self):
+        self.compare('pointers')
+
     def test_traffic(self):
         self.compare('traffic')
 

@@ -6,6 +6,7 @@
 #include <sys/syscall.h>
 #include <sys/uio.h>
 
+#include <algorithm>
 #include <vector>
 
 #include "transcript.h"
@@ -504,46 +505,49 @@ void OnEdges(Address address) {
   close(listener);
 }
 
+// The bytes that come until the peer is done.
+long ReadAll(int fd) {
+  static char in[65536];
+  long sum = 0;
+  for (long n; (n = recv(fd, in, sizeof in, 0)) > 0;) sum += n;
+  return sum;
+}
+
 // Much data, of which the end is missing: what is there may go out, and what was told to have gone out did.
 void OnMuch(Address address) {
   Title("much data with a hole in it");
   int listener = Listen(address);
   for (size_t good : {size_t{100}, size_t{1} << 20}) {
-    char* data = Map((good + kPage - 1) / kPage + 2, PROT_READ | PROT_WRITE);
-    char* hole = data + (good + kPage - 1) / kPage * kPage;
+    size_t pages = (good + kPage - 1) / kPage;
+    char* data = Map(pages + 1, PROT_READ | PROT_WRITE);
+    char* hole = data + pages * kPage;
     mprotect(hole, kPage, PROT_NONE);
     for (bool vector : {false, true}) {
       Pair pair = Connected(listener, address);
-      int size = 4 << 20;
-      setsockopt(pair.client, SOL_SOCKET, SO_SNDBUF, &size, sizeof size);
+      int told[2];
+      Need(pipe(told), "make a pipe");
       pid_t reader = fork();
       if (reader == 0) {
-        static char in[65536];
-        long sum = 0;
-        while (long n = recv(pair.server, in, sizeof in, 0)) {
-          if (n < 0) _exit(1);
-          sum += n;
-          if (shutdown(pair.client, SHUT_RD) != 0) {
-          }
-        }
-        std::fflush(stdout);
-        _exit(0);
+        close(pair.client);
+        long sum = ReadAll(pair.server);
+        _exit(write(told[1], &sum, sizeof sum) == sizeof sum ? 0 : 1);
       }
-      char* from = hole - good;
-      iovec two[2] = {{from, good}, {hole, 100}};
-      long n = vector ? writev(pair.client, two, 2) : send(pair.client, from, good + 100, 0);
+      iovec two[2] = {{hole - good, good}, {hole, 100}};
+      long n = vector ? writev(pair.client, two, 2) : send(pair.client, hole - good, good + 100, 0);
       std::printf("%zu and a hole: %s\n", good,
-                  n < 0                                   ? ErrnoName(errno)
-                  : n > 0 && n <= static_cast<long>(good) ? "some"
-                                                          : "too much");
-      shutdown(pair.client, SHUT_WR);
+                  n < 0                          ? ErrnoName(errno)
+                  : n <= static_cast<long>(good) ? "some"
+                                                 : "too much");
       ClosePair(pair);
-      int status;
-      waitpid(reader, &status, 0);
-      std::printf("reader: %d\n", status);
+      long sum = 0;
+      Need(static_cast<int>(read(told[0], &sum, sizeof sum)), "hear of the reader");
+      std::printf("that many arrived: %d\n", sum == std::max(n, 0L));
       std::fflush(stdout);
+      close(told[0]);
+      close(told[1]);
+      waitpid(reader, nullptr, 0);
     }
-    munmap(data, hole + 2 * kPage - data);
+    munmap(data, (pages + 1) * kPage);
   }
   close(listener);
 }

@@ -6,6 +6,7 @@
 #include <random>
 #include <vector>
 
+#include "stack/base/user_vector.h"
 #include "stack/tcp/receive.h"
 #include "stack/tcp/segment.h"
 #include "stack/tcp/send_queue.h"

@@ -30,7 +30,7 @@ GATEWAY4, GATEWAY6 = '10.117.0.1', 'fd75:7374:6370::1'
 FAR4, FAR6 = '10.119.0.2', 'fd75:7374:6372::2'
 INTERFACE = 'ustcp0'
 
-OPTIONS = argparse.Namespace(build=None, engine='auto', native=False)
+OPTIONS = argparse.Namespace(build=None, engine='auto', native=False, root=None, long=False)
 
 
 class Process:
@@ -368,6 +368,8 @@ def main():
     parser.add_argument('--build', type=pathlib.Path, help='build directory with libustcp.so')
     parser.add_argument('--engine', choices=['auto', 'uring', 'plain'], default='auto')
     parser.add_argument('--native', action='store_true', help="the kernel's TCP on both sides")
+    parser.add_argument('--root', type=pathlib.Path, help="another root's programs, for the tests of programs.py")
+    parser.add_argument('--long', action='store_true', help='more connections, where a test can make more')
     options, rest = parser.parse_known_args(namespace=OPTIONS)
     if options.build is None and not options.native:
         parser.error('--build or --native is needed')

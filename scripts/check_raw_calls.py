@@ -14,6 +14,7 @@ import sys
 OTHER = {
     'pselect': 'SYS_pselect6',
     'sigaction': 'SYS_rt_sigaction',
+    'sigprocmask': 'SYS_rt_sigprocmask',
     'fork': 'SYS_fork',
 }
 

@@ -9,6 +9,7 @@
 #include "io/base/parse.h"
 #include "preload/calls/interpose.h"
 #include "preload/descriptors/stale.h"
+#include "preload/libc/faults.h"
 #include "preload/runtime/membership.h"
 #include "preload/runtime/runtime.h"
 
@@ -72,21 +73,25 @@ bool HasSockets() {
 
 USTCP_EXPORT int execve(const char* path, char* const* argv, char* const* environment) noexcept {
   USTCP_ADD_NOTE(environment);
+  faults::IgnoredOverExec ignored;
   return real::execve(path, argv, environment);
 }
 
 USTCP_EXPORT int execvpe(const char* file, char* const* argv, char* const* environment) noexcept {
   USTCP_ADD_NOTE(environment);
+  faults::IgnoredOverExec ignored;
   return real::execvpe(file, argv, environment);
 }
 
 USTCP_EXPORT int fexecve(int fd, char* const* argv, char* const* environment) noexcept {
   USTCP_ADD_NOTE(environment);
+  faults::IgnoredOverExec ignored;
   return real::fexecve(fd, argv, environment);
 }
 
 USTCP_EXPORT int execveat(int fd, const char* path, char* const* argv, char* const* environment, int flags) noexcept {
   USTCP_ADD_NOTE(environment);
+  faults::IgnoredOverExec ignored;
   return real::execveat(fd, path, argv, environment, flags);
 }
 

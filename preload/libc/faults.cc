@@ -79,6 +79,16 @@ int InstallOurs(int signal, const Wanted& wanted) {
   return real::sigaction(signal, &ours, nullptr);
 }
 
+// Calls visit(signal, wanted) for those of the two that the program ignores.
+template <typename Visit>
+void ForIgnored(Visit&& visit) {
+  if (!g_caught.load(std::memory_order_acquire)) return;
+  for (int signal : {SIGSEGV, SIGBUS}) {
+    Wanted wanted = signals::Read(ActionOf(signal));
+    if (wanted.handler == AddressOf(SIG_IGN)) visit(signal, wanted);
+  }
+}
+
 size_t CopyUnblocked(void* to, const void* from, size_t n) noexcept {
   uint64_t both = kBoth;
   uint64_t before = 0;
@@ -126,6 +136,20 @@ int Install(int signal, const struct sigaction* wanted, struct sigaction* old) n
     signals::PutMask(before.mask, old->sa_mask);
   }
   return 0;
+}
+
+IgnoredOverExec::IgnoredOverExec() noexcept {
+  ForIgnored([](int signal, const Wanted&) {
+    struct sigaction action = {};
+    action.sa_handler = SIG_IGN;
+    real::sigaction(signal, &action, nullptr);
+  });
+}
+
+IgnoredOverExec::~IgnoredOverExec() {
+  int saved_errno = errno;
+  ForIgnored([](int signal, const Wanted& wanted) { InstallOurs(signal, wanted); });
+  errno = saved_errno;
 }
 
 }  // namespace ustcp::faults

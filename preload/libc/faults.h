@@ -22,4 +22,14 @@ bool Caught(int signal) noexcept;
 // sigaction() as the program means it.
 int Install(int signal, const struct sigaction* wanted, struct sigaction* old) noexcept;
 
+// A signal that the program ignores stays ignored over exec; one that is caught, be it by us, does not. For as long as an
+// exec may succeed.
+class IgnoredOverExec {
+ public:
+  IgnoredOverExec() noexcept;
+  ~IgnoredOverExec();
+  IgnoredOverExec(const IgnoredOverExec&) = delete;
+  IgnoredOverExec& operator=(const IgnoredOverExec&) = delete;
+};
+
 }  // namespace ustcp::faults

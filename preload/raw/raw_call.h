@@ -111,6 +111,7 @@ long ExitGroup(long status, long, long, long, long, long) noexcept;
 long Setuid(long user, long, long, long, long, long) noexcept;
 long Setreuid(long real_user, long user, long, long, long, long) noexcept;
 long Setresuid(long real_user, long user, long saved, long, long, long) noexcept;
+long ChangeMask(long how, long set, long old, long mask_bytes, long, long) noexcept;
 long Sigaction(long signal, long wanted, long old, long mask_bytes, long, long) noexcept;
 
 }  // namespace ustcp::raw

@@ -1,4 +1,4 @@
-// rt_sigaction: the kernel's structure instead of the C library's. Handlers are installed behind ours like all others.
+// rt_sigprocmask, and rt_sigaction: the kernel's structure instead of the C library's. Handlers are installed behind ours like all others.
 #include <csignal>
 #include <cstring>
 
@@ -21,6 +21,12 @@ constexpr unsigned long kHasRestorer = 0x0400'0000;  // SA_RESTORER, in no heade
 bool IsForKernel(long signal) { return signal < 1 || signal > 64 || signal == 32 || signal == 33; }
 
 }  // namespace
+
+// Whatever it says: the next copy asks (preload/libc/faults.h).
+long ChangeMask(long how, long set, long old, long mask_bytes, long, long) noexcept {
+  t_copy_carefully = true;
+  return ToKernel<SYS_rt_sigprocmask>(how, set, old, mask_bytes, 0, 0);
+}
 
 long Sigaction(long signal, long wanted, long old, long mask_bytes, long, long) noexcept {
   KernelAction action;

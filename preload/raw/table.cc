@@ -105,6 +105,7 @@ constexpr Table MakeTable() {
   t[SYS_chroot] = Invoked<::chroot>;
 
   t[SYS_rt_sigaction] = Sigaction;
+  t[SYS_rt_sigprocmask] = ChangeMask;
   return table;
 }
 

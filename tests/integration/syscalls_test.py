@@ -41,6 +41,9 @@ class Syscalls(harness.TestCase):
     def test_pointers(self):
         self.compare('pointers')
 
+    def test_faults(self):
+        self.compare('faults')
+
     def test_traffic(self):
         self.compare('traffic')
 

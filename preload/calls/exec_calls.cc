@@ -8,6 +8,7 @@
 
 #include "io/base/parse.h"
 #include "preload/calls/interpose.h"
+#include "preload/descriptors/placeholder.h"
 #include "preload/descriptors/stale.h"
 #include "preload/libc/faults.h"
 #include "preload/runtime/membership.h"
@@ -49,7 +50,7 @@ bool HasSockets() {
 }  // namespace
 
 // Sets `environment` to one with the note, on the caller's stack: the child of a vfork may not allocate. And the ring goes
-// with this program.
+// with this program. A program without the library finds empty sockets under the numbers.
 #define USTCP_ADD_NOTE(environment)                                                                           \
   char note[kNoteBytes];                                                                                      \
   if (HasSockets()) {                                                                                         \
@@ -57,6 +58,7 @@ bool HasSockets() {
     environment =                                                                                             \
         WithNote(environment, static_cast<char**>(alloca((CountOf(environment) + 2) * sizeof(char*))), note); \
     runtime::LeaveQueue();                                                                                    \
+    OwnInheritedPlaceholders();                                                                               \
   }                                                                                                           \
   static_assert(true)
 

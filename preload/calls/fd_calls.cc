@@ -101,12 +101,11 @@ void MakeRoom(int to) {
 
 constexpr int kSettableFlags = O_APPEND | O_NONBLOCK | O_ASYNC | O_NOATIME;
 
-int ControlFlags(int fd, const SocketRef& ref, int command, long argument) {
+int ControlFlags(const SocketRef& ref, int command, long argument) {
   if (command == F_GETFL) return O_RDWR | static_cast<int>(ref->status_flags.load() & ~kGivenToKernel);
   auto flags = static_cast<uint32_t>(argument) & kSettableFlags;
   if ((argument & O_DIRECT) != 0) return -EINVAL;
   ref->status_flags.store(flags);
-  if (Undecided(*ref)) real::fcntl(fd, F_SETFL, reinterpret_cast<void*>(argument));
   return 0;
 }
 
@@ -159,9 +158,13 @@ USTCP_EXPORT int fcntl(int fd, int command, ...) {
   void* argument = va_arg(arguments, void*);
   va_end(arguments);
   if (command == F_DUPFD || command == F_DUPFD_CLOEXEC) return Duplicated(fd, real::fcntl(fd, command, argument));
-  if (command == F_GETFL || command == F_SETFL)
-    if (SocketRef ref = FindSocket(fd))
-      return ToErrno(ControlFlags(fd, ref, command, static_cast<long>(reinterpret_cast<intptr_t>(argument))));
+  if (command != F_GETFD && command != F_SETFD)
+    if (SocketRef ref = FindSocket(fd)) {
+      if (command == F_GETFL || command == F_SETFL)
+        return ToErrno(ControlFlags(ref, command, static_cast<long>(reinterpret_cast<intptr_t>(argument))));
+      // Owner, signal, locks, leases: the kernel's, but this socket's alone.
+      OwnPlaceholder(fd, *ref);
+    }
   return real::fcntl(fd, command, argument);
 }
 USTCP_ALIAS_OF(fcntl, __fcntl);

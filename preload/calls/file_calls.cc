@@ -1,5 +1,8 @@
-// Calls on files that a program may try on a socket. The placeholder under it is one, so most answer for themselves: here is
-// what they would tell of the placeholder instead of the socket.
+// Calls on files that a program may try on a socket. The placeholder under it is one, so most answer for themselves. Here is
+// where it would tell of itself, or where what is done to it would be done to other sockets too.
+#include <sys/file.h>
+#include <sys/time.h>
+
 #include "preload/calls/interpose.h"
 #include "preload/descriptors/placeholder.h"
 #include "preload/transfer/transfer.h"
@@ -8,30 +11,11 @@ using namespace ustcp;
 
 namespace {
 
-// What the kernel said of the placeholder. Of anything else it is true: the number was closed and opened anew past us.
-int Described(int fd, int result, struct stat* out) {
-  if (SocketRef ref = FindSocket(fd); ref && result == 0 && S_ISSOCK(out->st_mode)) DescribeSocket(*ref, out);
-  return result;
+void OwnFile(int fd) {
+  if (SocketRef ref = FindSocket(fd)) OwnPlaceholder(fd, *ref);
 }
 
 }  // namespace
-
-USTCP_EXPORT int fstat(int fd, struct stat* out) noexcept { return Described(fd, real::fstat(fd, out), out); }
-
-// One layout, two types.
-USTCP_EXPORT int fstat64(int fd, struct stat64* out) noexcept {
-  static_assert(sizeof(struct stat64) == sizeof(struct stat));
-  return fstat(fd, reinterpret_cast<struct stat*>(out));
-}
-
-// What programs built against a C library before 2.33 call.
-USTCP_EXPORT int __fxstat(int version, int fd, struct stat* out) noexcept {
-  return Described(fd, real::__fxstat(version, fd, out), out);
-}
-
-USTCP_EXPORT int __fxstat64(int version, int fd, struct stat64* out) noexcept {
-  return __fxstat(version, fd, reinterpret_cast<struct stat*>(out));
-}
 
 // Without a position (-1) these are readv and writev with flags of the file system.
 USTCP_EXPORT ssize_t preadv2(int fd, const iovec* iov, int count, off_t offset, int flags) {
@@ -47,3 +31,25 @@ USTCP_EXPORT ssize_t pwritev2(int fd, const iovec* iov, int count, off_t offset,
   return flags == 0 ? writev(fd, iov, count) : ToErrno(ssize_t{-EOPNOTSUPP});
 }
 USTCP_ALIAS_OF(pwritev2, pwritev64v2);
+
+USTCP_EXPORT int flock(int fd, int operation) noexcept {
+  OwnFile(fd);
+  return real::flock(fd, operation);
+}
+
+USTCP_EXPORT int fchmod(int fd, mode_t mode) noexcept {
+  OwnFile(fd);
+  return real::fchmod(fd, mode);
+}
+
+USTCP_EXPORT int fchown(int fd, uid_t owner, gid_t group) noexcept {
+  OwnFile(fd);
+  int result = real::fchown(fd, owner, group);
+  if (SocketRef ref = FindSocket(fd); ref && result == 0 && owner != static_cast<uid_t>(-1)) ref->uid = owner;
+  return result;
+}
+
+USTCP_EXPORT int futimens(int fd, const timespec* times) noexcept {
+  OwnFile(fd);
+  return real::futimens(fd, times);
+}

@@ -13,6 +13,7 @@
 
 #include "preload/calls/interpose.h"
 #include "preload/calls/parts.h"
+#include "preload/descriptors/placeholder.h"
 
 using namespace ustcp;
 
@@ -153,7 +154,10 @@ USTCP_ALIAS_OF(freopen, freopen64);
 USTCP_EXPORT FILE* tmpfile() { return Returned(real::tmpfile()); }
 USTCP_ALIAS_OF(tmpfile, tmpfile64);
 
-USTCP_EXPORT FILE* popen(const char* command, const char* modes) { return Returned(real::popen(command, modes)); }
+USTCP_EXPORT FILE* popen(const char* command, const char* modes) {
+  OwnInheritedPlaceholders();
+  return Returned(real::popen(command, modes));
+}
 
 USTCP_EXPORT DIR* opendir(const char* path) {
   DIR* directory = real::opendir(path);

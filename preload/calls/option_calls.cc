@@ -5,7 +5,7 @@
 #include <cstdarg>
 
 #include "preload/calls/interpose.h"
-#include "preload/descriptors/routing.h"
+#include "preload/descriptors/placeholder.h"
 #include "preload/runtime/runtime.h"
 #include "stack/socket/socket_ops.h"
 
@@ -13,12 +13,10 @@ using namespace ustcp;
 
 namespace {
 
-int SetSocketOption(int fd, const SocketRef& ref, int level, int name, const void* value, socklen_t length) {
+int SetSocketOption(const SocketRef& ref, int level, int name, const void* value, socklen_t length) {
   if (static_cast<int>(length) < 0) return -EINVAL;
   runtime::Locked lock(*ref);
   if (!Current(ref)) return -EBADF;
-  // The kernel socket keeps up as long as it may become the real one; what it thinks of the option does not count.
-  if (Undecided(*ref)) real::setsockopt(fd, level, name, value, length);
   return Outcome(SetOption(lock.ctx(), *ref, level, name, value, length));
 }
 
@@ -49,10 +47,22 @@ void ChangeFlag(const SocketRef& ref, uint32_t flag, bool on) {
     ref->status_flags.fetch_and(~flag);
 }
 
-// 0, a negative errno, or kForward: a request that concerns the descriptor or the interfaces, not the connection.
-constexpr int kForward = 1;
+// Interfaces, routes and what else the kernel answers to any TCP socket: asked of one of its own, for the placeholder is of
+// another family.
+int AskKernel(const SocketRef& ref, unsigned long request, void* argument) {
+  int fd = sys::Socket(ref->family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  if (fd < 0) return fd;
+  int result = sys::Ioctl(fd, request, argument);
+  sys::Close(fd);
+  return result;
+}
 
-int ControlSocket(const SocketRef& ref, unsigned long request, void* argument) {
+constexpr unsigned long kSocketRequests = 0x89;  // the type in SIOC requests
+
+// An outcome, or kForward: a request that concerns the descriptor.
+constexpr int kForward = INT_MAX;
+
+int ControlSocket(int fd, const SocketRef& ref, unsigned long request, void* argument) {
   auto* value = static_cast<int*>(argument);
   switch (request) {
     case FIONREAD:
@@ -69,9 +79,13 @@ int ControlSocket(const SocketRef& ref, unsigned long request, void* argument) {
       int on;
       if (!GetUser(on, value)) return -EFAULT;
       ChangeFlag(ref, request == FIONBIO ? O_NONBLOCK : O_ASYNC, on != 0);
-      return Undecided(*ref) ? kForward : 0;
+      return 0;
     }
-    default: return kForward;
+    case FIOSETOWN:
+    case SIOCSPGRP: OwnPlaceholder(fd, *ref); return kForward;
+    case FIOGETOWN:
+    case SIOCGPGRP: return kForward;
+    default: return (request >> 8 & 0xff'ffff) == kSocketRequests ? AskKernel(ref, request, argument) : kForward;
   }
 }
 
@@ -80,7 +94,7 @@ int ControlSocket(const SocketRef& ref, unsigned long request, void* argument) {
 USTCP_EXPORT int setsockopt(int fd, int level, int name, const void* value, socklen_t length) noexcept {
   SocketRef ref = FindSocket(fd);
   if (!ref) return real::setsockopt(fd, level, name, value, length);
-  return ToErrno(SetSocketOption(fd, ref, level, name, value, length));
+  return ToErrno(SetSocketOption(ref, level, name, value, length));
 }
 
 USTCP_EXPORT int getsockopt(int fd, int level, int name, void* value, socklen_t* length) noexcept {
@@ -96,7 +110,7 @@ USTCP_EXPORT int ioctl(int fd, unsigned long request, ...) noexcept {
   va_end(arguments);
   SocketRef ref = FindSocket(fd);
   if (ref) {
-    int result = ControlSocket(ref, request, argument);
+    int result = ControlSocket(fd, ref, request, argument);
     if (result != kForward) return ToErrno(result);
   }
   return real::ioctl(fd, request, argument);

@@ -15,6 +15,7 @@ ssize_t SendFromFile(const SocketRef& ref, int in_fd, off_t* offset, size_t coun
   if (offset != nullptr && !GetUser(at, offset)) return -EFAULT;
   struct stat file;
   if (long error = sys::Call(SYS_fstat, in_fd, sys::Arg(&file)); error < 0) return error;
+  if (S_ISSOCK(file.st_mode)) return offset != nullptr ? -ESPIPE : -EINVAL;
   if (offset == nullptr) at = sys::Call(SYS_lseek, in_fd, 0, SEEK_CUR);
   if (at < 0) return -EINVAL;
   // What cannot be read at a position (pipes, sockets) is refused as where the kernel has no way to splice it either.
@@ -36,7 +37,6 @@ ssize_t SendFromFile(const SocketRef& ref, int in_fd, off_t* offset, size_t coun
 
 USTCP_EXPORT ssize_t sendfile(int out_fd, int in_fd, off_t* offset, size_t count) noexcept {
   SocketRef ref = FindSocket(out_fd);
-  if (FindSocket(in_fd)) return ToErrno(ssize_t{-EINVAL});
   if (!ref) return real::sendfile(out_fd, in_fd, offset, count);
   return ToErrno(SendFromFile(ref, in_fd, offset, count));
 }

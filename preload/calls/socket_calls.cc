@@ -20,6 +20,7 @@ constexpr int kProtocolMptcp = 262;
 
 bool IsTcp(int family, int type, int protocol) {
   return (family == AF_INET || family == AF_INET6) && (type & kTypeMask) == SOCK_STREAM &&
+         (type & ~(kTypeMask | SOCK_NONBLOCK | SOCK_CLOEXEC)) == 0 &&
          (protocol == 0 || protocol == IPPROTO_TCP || protocol == kProtocolMptcp);
 }
 
@@ -27,8 +28,8 @@ int OpenTcp(int family, int type, int protocol) {
   // As a kernel without MPTCP: programs fall back to TCP.
   if (protocol == kProtocolMptcp) return -EPROTONOSUPPORT;
   if (int error = EnsureAttached()) return -error;
-  int fd = real::socket(family, type, protocol);
-  if (fd < 0) return -errno;
+  int fd = OpenPlaceholder((type & SOCK_CLOEXEC) != 0);
+  if (fd < 0) return fd;
   Host& host = *runtime::AttachedHost();
   const Settings& settings = runtime::CurrentSettings();
   if (settings.sysctl_seed == SysctlSeed::kKernelEachSocket) SeedSysctls(&host.sysctls, &settings.sysctl_given);

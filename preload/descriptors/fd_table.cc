@@ -186,6 +186,34 @@ void DropLostHolds() noexcept {
       for (auto& entry : page->entries) Clear(entry);
 }
 
+Frozen::Frozen() noexcept {
+  signals::Enter();
+  g_lock.Lock();
+}
+
+Frozen::~Frozen() {
+  g_lock.Unlock();
+  signals::Leave();
+}
+
+void Frozen::ForEachSocket(void (*visit)(Frozen&, int, Socket&, void*), void* argument) noexcept {
+  if (g_own_process.load(std::memory_order_relaxed) == nullptr) return;
+  ForEachEntry(Own(), 0, kMaxFds - 1, [&](int fd, std::atomic<uint64_t>& entry) {
+    uint64_t bits = entry.load(std::memory_order_relaxed);
+    if (FdEntry::KindOf(bits) == FdEntry::kSocket)
+      visit(*this, fd, *static_cast<Socket*>(FdEntry::ObjectOf(bits)), argument);
+  });
+}
+
+void Frozen::PutUnder(const Socket& socket, int file) noexcept {
+  uint64_t bits = FdEntry::Pack(FdEntry::kSocket, &socket);
+  ForEachEntry(Own(), 0, kMaxFds - 1, [&](int fd, std::atomic<uint64_t>& entry) {
+    if (entry.load(std::memory_order_relaxed) != bits) return;
+    int flags = sys::Fcntl(fd, F_GETFD);
+    if (flags >= 0) sys::Call(SYS_dup3, file, fd, (flags & FD_CLOEXEC) != 0 ? O_CLOEXEC : 0);
+  });
+}
+
 int PrepareFork(int* error) noexcept {
   *error = 0;
   ProcessSlot* parent = g_own_process.load();

@@ -82,6 +82,21 @@ bool RemoveIf(int fd, bool (*gone)(int fd, FdEntry::Kind kind)) noexcept;
 // After exec: drops the holds of threads that are no more.
 void DropLostHolds() noexcept;
 
+// While one exists, no entry changes and so none of the descriptors that stand for a socket is closed by another thread.
+// Must be taken without a lock of the arena.
+class Frozen {
+ public:
+  Frozen() noexcept;
+  ~Frozen();
+  Frozen(const Frozen&) = delete;
+  Frozen& operator=(const Frozen&) = delete;
+  // Every descriptor of this process that stands for a socket.
+  void ForEachSocket(void (*visit)(Frozen& table, int fd, Socket& socket, void* argument), void* argument) noexcept;
+  // Puts an open file under every descriptor of this process that stands for the socket; which of them are
+  // close-on-exec stays.
+  void PutUnder(const Socket& socket, int file) noexcept;
+};
+
 // fork. Prepare takes the table's lock and copies the table into a free process slot; its index, -1 when this process is
 // not attached or all slots are taken (*error is then set). One of the Finish functions must follow.
 int PrepareFork(int* error) noexcept;

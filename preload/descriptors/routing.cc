@@ -1,5 +1,6 @@
 #include "preload/descriptors/routing.h"
 
+#include "preload/descriptors/kernel_socket.h"
 #include "preload/libc/real.h"
 #include "preload/runtime/process.h"
 #include "stack/socket/socket_ops.h"
@@ -31,6 +32,14 @@ int CollectRegistrations(Host& host, Socket& socket, Registration* out) {
   return count;
 }
 
+int BindAlike(int file, const Socket& socket) {
+  if (!socket.bind.linked) return 0;
+  sockaddr_storage address;
+  socklen_t length = sizeof address;
+  WriteSockaddr(socket.family, socket.local, reinterpret_cast<sockaddr*>(&address), &length);
+  return static_cast<int>(sys::Call(SYS_bind, file, sys::Arg(&address), length));
+}
+
 }  // namespace
 
 Route RouteFor(const IpAddress& address) noexcept {
@@ -46,17 +55,28 @@ bool Undecided(const Socket& socket) noexcept {
 }
 
 int GiveToKernel(int fd, const SocketRef& ref) noexcept {
+  int file;
+  {
+    runtime::Locked lock(*ref);
+    if (!Current(ref)) return -EBADF;
+    file = OpenKernelSocket(*ref);
+    if (file < 0) return file;
+    if (int error = BindAlike(file, *ref)) {
+      sys::Close(file);
+      return error;
+    }
+  }
+  // Before the mark: who sees that one finds the kernel's socket.
+  {
+    fd_table::Frozen table;
+    table.PutUnder(*ref, file);
+  }
+  sys::Close(file);
   Registration registrations[kMaxRegistrations];
   int registration_count = 0;
   {
     runtime::Locked lock(*ref);
     if (!Current(ref)) return -EBADF;
-    if (ref->bind.linked) {
-      sockaddr_storage address;
-      socklen_t length = sizeof address;
-      WriteSockaddr(ref->family, ref->local, reinterpret_cast<sockaddr*>(&address), &length);
-      if (real::bind(fd, reinterpret_cast<sockaddr*>(&address), length) != 0) return -errno;
-    }
     registration_count = CollectRegistrations(lock.ctx().host, *ref, registrations);
     for (int i = 0; i < registration_count; ++i) {
       Registration& r = registrations[i];

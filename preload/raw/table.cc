@@ -1,5 +1,6 @@
 // Which numbers of syscall() are ours, and what they come down to. scripts/check_raw_calls.py compares this list with
 // calls.def: an interposed call whose number is missing here can be made past us.
+#include <sys/file.h>
 #include <sys/sendfile.h>
 #include <sys/syscall.h>
 
@@ -86,6 +87,14 @@ constexpr Table MakeTable() {
   t[SYS_io_uring_setup] = ReturnsDescriptor<SYS_io_uring_setup>;
 
   t[SYS_fstat] = WhenOurs<SYS_fstat, ::fstat>;
+  t[SYS_stat] = WhenAttached<SYS_stat, ::stat>;
+  t[SYS_newfstatat] = WhenAttached<SYS_newfstatat, ::fstatat>;
+  t[SYS_statx] = WhenAttached<SYS_statx, ::statx>;
+  t[SYS_readlink] = WhenAttached<SYS_readlink, ::readlink>;
+  t[SYS_readlinkat] = WhenAttached<SYS_readlinkat, ::readlinkat>;
+  t[SYS_flock] = WhenOurs<SYS_flock, ::flock>;
+  t[SYS_fchmod] = WhenOurs<SYS_fchmod, ::fchmod>;
+  t[SYS_fchown] = WhenOurs<SYS_fchown, ::fchown>;
   t[SYS_preadv2] = Preadv2;
   t[SYS_pwritev2] = Pwritev2;
 

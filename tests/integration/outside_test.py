@@ -1,0 +1,64 @@
+#!/usr/bin/python3
+"""What becomes of a socket that leaves the library: to a static program by exec, spawn, system and popen, and to system calls
+that the library does not see. Each finds an empty socket, never a byte of the host's memory; and accepting stays cheap."""
+
+import re
+import shutil
+import unittest
+
+import harness
+from harness import HOST4
+
+# What taker.cc sees of a socket that holds nothing and that nobody can connect.
+EMPTY = ('socket read=ENOTCONN recv=ENOTCONN write=ENOTCONN pread=ESPIPE lseek=ESPIPE mmap=ENODEV sendfile=EINVAL copy=EINVAL '
+         'splice=ENOTCONN open=ENXIO poll=0x14 bind=EINVAL bind6=EINVAL listen=EINVAL accept=EINVAL connect=EINVAL '
+         'connect6=EINVAL')
+# A socket and its copy are one file; other sockets are others.
+ALL = [f'first: {EMPTY}', f'same: {EMPTY}', *[f'another: {EMPTY}'] * 5, 'closed']
+
+
+@unittest.skipIf(harness.OPTIONS.native, 'about the library')
+class Outside(harness.TestCase):
+    def program(self, name):
+        return harness.OPTIONS.build / 'tests' / 'integration' / 'outside' / f'outside_{name}'
+
+    def give(self, way, expected):
+        output = self.net.ustcp(self.program('giver'), way, HOST4, self.program('taker'))
+        self.assertEqual(output.splitlines(), expected)
+
+    def test_exec(self):
+        self.give('exec', ALL)
+
+    def test_fork_and_exec(self):
+        self.give('direct', [*ALL, 'still there: 111'])
+
+    def test_vfork_and_exec(self):
+        self.give('vfork', [*ALL, 'still there: 111'])
+
+    def test_system(self):
+        self.give('system', [*ALL, 'still there: 111'])
+
+    def test_popen(self):
+        self.give('popen', [*ALL, 'still there: 111'])
+
+    def test_posix_spawn(self):
+        self.give('spawn', [*[f'first: {EMPTY}', f'another: {EMPTY}'] * 2, 'still there: 111'])
+
+    def test_calls_that_are_not_seen(self):
+        each = ['read: ENOTCONN', 'write: ENOTCONN', 'connect: EINVAL', 'bind: EINVAL', 'listen: EINVAL',
+                'aio_read: ENOTCONN', 'bytes: -1']
+        self.give('past', [*each * 5, 'still there: 111'])
+
+    @unittest.skipIf(shutil.which('strace') is None, 'needs strace')
+    def test_accepting_is_one_system_call(self):
+        trace = self.net.dir / 'trace'
+        command = self.net.host.command('strace', '-o', trace, 'env', *self.net.environment(), self.program('giver'),
+                                        'accepts', HOST4, 'none')
+        self.net.complete(command)
+        between = trace.read_text().split('getpgid(')[1].splitlines()[1:]
+        calls = [re.match(r'\w+', line).group() for line in between]
+        self.assertEqual(calls, ['fcntl'] * 19, between)
+
+
+if __name__ == '__main__':
+    harness.main()

@@ -5,6 +5,7 @@
 
 #include "preload/calls/interpose.h"
 #include "preload/calls/parts.h"
+#include "preload/descriptors/handed.h"
 #include "preload/runtime/runtime.h"
 #include "preload/transfer/transfer.h"
 #include "stack/socket/socket_ops.h"
@@ -114,11 +115,18 @@ int ReceiveMessages(const SocketRef& ref, mmsghdr* messages, unsigned count, int
   return PutUser(timeout, timespec{left / 1'000'000'000, left % 1'000'000'000}) ? received : -EFAULT;
 }
 
+// Through the kernel's socket: those before one that is refused, which comes first in the program's next call.
+unsigned CountSendable(int fd, const mmsghdr* messages, unsigned count) {
+  for (unsigned i = 0; i < std::min(count, kMaxMessages); ++i)
+    if (HandsOverOurs(fd, &messages[i].msg_hdr)) return i;
+  return count;
+}
+
 }  // namespace
 
 USTCP_EXPORT ssize_t sendmsg(int fd, const msghdr* message, int flags) {
   SocketRef ref = FindSocket(fd);
-  if (!ref) return real::sendmsg(fd, message, flags);
+  if (!ref) return HandsOverOurs(fd, message) ? ToErrno(ssize_t{-kNotHandedOver}) : real::sendmsg(fd, message, flags);
   return ToErrno(SendMessage(ref, message, flags));
 }
 
@@ -135,7 +143,10 @@ USTCP_EXPORT ssize_t recvmsg(int fd, msghdr* message, int flags) {
 
 USTCP_EXPORT int sendmmsg(int fd, mmsghdr* messages, unsigned count, int flags) {
   SocketRef ref = FindSocket(fd);
-  if (!ref) return real::sendmmsg(fd, messages, count, flags);
+  if (!ref) {
+    unsigned sendable = CountSendable(fd, messages, count);
+    return sendable == 0 && count > 0 ? ToErrno(-kNotHandedOver) : real::sendmmsg(fd, messages, sendable, flags);
+  }
   return ToErrno(SendMessages(ref, messages, count, flags));
 }
 

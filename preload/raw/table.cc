@@ -37,8 +37,8 @@ constexpr Table MakeTable() {
   t[SYS_write] = WhenOurs<SYS_write, ::write>;
   t[SYS_writev] = WhenOurs<SYS_writev, ::writev>;
   t[SYS_sendto] = WhenOurs<SYS_sendto, ::sendto>;
-  t[SYS_sendmsg] = WhenOurs<SYS_sendmsg, ::sendmsg>;
-  t[SYS_sendmmsg] = WhenOurs<SYS_sendmmsg, ::sendmmsg>;
+  t[SYS_sendmsg] = WhenAttached<SYS_sendmsg, ::sendmsg>;
+  t[SYS_sendmmsg] = WhenAttached<SYS_sendmmsg, ::sendmmsg>;
   t[SYS_sendfile] = WhenOurs<SYS_sendfile, ::sendfile, 0, 1>;
   t[SYS_splice] = WhenOurs<SYS_splice, ::splice, 0, 2>;
 

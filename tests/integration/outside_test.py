@@ -49,6 +49,15 @@ class Outside(harness.TestCase):
                 'aio_read: ENOTCONN', 'bytes: -1']
         self.give('past', [*each * 5, 'still there: 111'])
 
+    def test_messages_to_other_processes(self):
+        each = ['sendmsg: EOPNOTSUPP'] * 5
+        each += ['through syscall(): EOPNOTSUPP', 'others: 1', 'an epoll set: 1', 'sendmmsg: 2',
+                 'sendmmsg of the rest: EOPNOTSUPP', 'sendmmsg of none: 0', 'a bad pointer: EFAULT']
+        status, output, errors = self.net.ustcp(self.program('giver'), 'rights', HOST4, 'none', check=False)
+        self.assertEqual((status, output.splitlines()), (0, [*each * 2, 'still there: 111']))
+        self.assertEqual(errors, 'ustcp: a TCP socket cannot be sent to another process (SCM_RIGHTS): sendmsg fails with '
+                         'EOPNOTSUPP\n')
+
     @unittest.skipIf(shutil.which('strace') is None, 'needs strace')
     def test_accepting_is_one_system_call(self):
         trace = self.net.dir / 'trace'

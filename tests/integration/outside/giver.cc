@@ -60,6 +60,64 @@ void PastUs(const Sockets& s, Address address) {
   }
 }
 
+// A message that hands descriptors over.
+class Message {
+ public:
+  explicit Message(std::initializer_list<int> fds) {
+    size_t bytes = fds.size() * sizeof(int);
+    header_.msg_iov = &vector_;
+    header_.msg_iovlen = 1;
+    // One that concerns nobody comes first.
+    header_.msg_control = room_;
+    header_.msg_controllen = CMSG_SPACE(sizeof(ucred)) + CMSG_SPACE(bytes);
+    cmsghdr* c = CMSG_FIRSTHDR(&header_);
+    *c = {CMSG_LEN(sizeof(ucred)), SOL_SOCKET, SCM_CREDENTIALS};
+    ucred self{getpid(), getuid(), getgid()};
+    std::memcpy(CMSG_DATA(c), &self, sizeof self);
+    c = CMSG_NXTHDR(&header_, c);
+    *c = {CMSG_LEN(bytes), SOL_SOCKET, SCM_RIGHTS};
+    std::memcpy(CMSG_DATA(c), fds.begin(), bytes);
+  }
+  const msghdr& header() const { return header_; }
+  msghdr* get() { return &header_; }
+
+ private:
+  char byte_ = 'm';
+  iovec vector_{&byte_, 1};
+  msghdr header_{};
+  alignas(cmsghdr) char room_[256] = {};
+};
+
+void Rights(const Sockets& s) {
+  int ends[2], datagrams[2];
+  Need(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, ends), "make a pair");
+  Need(socketpair(AF_UNIX, SOCK_DGRAM, 0, datagrams), "make a pair");
+  int set = epoll_create1(0);
+  epoll_event event{EPOLLIN, {}};
+  int kernel_set = epoll_create1(0);
+  epoll_ctl(set, EPOLL_CTL_ADD, s.server, &event);
+  epoll_ctl(kernel_set, EPOLL_CTL_ADD, ends[1], &event);
+  for (int to : {ends[0], datagrams[0]}) {
+    for (int fd : {s.fresh, s.listener, s.client, s.server, set}) {
+      Message message{0, fd};
+      Show("sendmsg", sendmsg(to, message.get(), MSG_DONTWAIT));
+    }
+    Message ours{s.server};
+    Message plain{0, datagrams[1]};
+    Show("through syscall()", syscall(SYS_sendmsg, to, ours.get(), MSG_DONTWAIT));
+    Show("others", sendmsg(to, plain.get(), MSG_DONTWAIT));
+    Message theirs{kernel_set};
+    Show("an epoll set", sendmsg(to, theirs.get(), MSG_DONTWAIT));
+    mmsghdr messages[3] = {{plain.header(), 0}, {plain.header(), 0}, {ours.header(), 0}};
+    Show("sendmmsg", sendmmsg(to, messages, 3, MSG_DONTWAIT));
+    Show("sendmmsg of the rest", sendmmsg(to, messages + 2, 1, MSG_DONTWAIT));
+    Show("sendmmsg of none", sendmmsg(to, messages, 0, MSG_DONTWAIT));
+    Show("a bad pointer", syscall(SYS_sendmsg, to, nullptr, MSG_DONTWAIT));
+  }
+  close(set);
+  close(kernel_set);
+}
+
 // The system calls between two that mean nothing are what accepting costs.
 void Accepts(int listener, Address address) {
   int clients[20];
@@ -85,6 +143,7 @@ void Run(const std::string& way, Address address, const char* taker) {
   Need(bind(s.bound, any.get(), any.size()), "bind");
   Need(static_cast<int>(write(second.client, kSecret, sizeof kSecret)), "write");
   Need(static_cast<int>(write(pair.client, kSecret, sizeof kSecret)), "write");
+  fcntl(second.client, F_SETFD, FD_CLOEXEC);  // the only one that is not given
   int copy = dup(s.server);
   int closed = Need(fcntl(s.server, F_DUPFD_CLOEXEC, 0), "duplicate");
   std::initializer_list<int> all = {s.server, copy, s.other, s.client, s.listener, s.bound, s.fresh, closed};
@@ -114,6 +173,7 @@ void Run(const std::string& way, Address address, const char* taker) {
     while (fgets(line, sizeof line, out) != nullptr) std::fputs(line, stdout);
     pclose(out);
   } else if (way == "spawn") {
+    for (int fd : all) fcntl(fd, F_SETFD, FD_CLOEXEC);
     posix_spawn_file_actions_t actions;
     posix_spawn_file_actions_init(&actions);
     posix_spawn_file_actions_adddup2(&actions, closed, 0);
@@ -127,6 +187,8 @@ void Run(const std::string& way, Address address, const char* taker) {
     posix_spawn_file_actions_destroy(&actions);
   } else if (way == "past") {
     PastUs(s, address);
+  } else if (way == "rights") {
+    Rights(s);
   } else if (way == "accepts") {
     Accepts(listener, address);
   }

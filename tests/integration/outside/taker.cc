@@ -67,6 +67,19 @@ void Try(int fd) {
   std::printf("\n");
 }
 
+// Whatever else is open here: nothing of the library's may be.
+void ShowOthers(int argc, char** argv) {
+  for (int fd = 3; fd < 1 << 20; ++fd) {
+    bool given = fcntl(fd, F_GETFD) < 0;
+    for (int i = 1; i < argc; ++i) given |= std::atoi(argv[i]) == fd;
+    if (given) continue;
+    char path[64];
+    std::snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+    ssize_t n = readlink(path, room, sizeof room);
+    std::printf("other: %d %.*s\n", fd, static_cast<int>(n), room);
+  }
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -84,4 +97,5 @@ int main(int argc, char** argv) {
     std::printf("%s ", i == 1 ? "first:" : s.st_ino == first ? "same:" : "another:");
     Try(fd);
   }
+  ShowOthers(argc, argv);
 }

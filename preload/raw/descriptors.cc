@@ -1,8 +1,10 @@
 // Calls on one descriptor whose arguments differ from the C library's, or that do more there.
 #include <fcntl.h>
+#include <linux/kcmp.h>
 #include <sys/ioctl.h>
 
 #include "preload/calls/parts.h"
+#include "preload/descriptors/placeholder.h"
 #include "preload/raw/raw_call.h"
 #include "preload/transfer/translate.h"
 
@@ -50,6 +52,17 @@ long Recvmmsg(long fd, long messages, long count, long flags, long timeout, long
   long result = ToKernel<SYS_recvmmsg>(fd, messages, count, flags, timeout, 0);
   for (long i = 0; i < result; ++i) ReturnedBy(As<const mmsghdr*>(messages)[i].msg_hdr);
   return result;
+}
+
+// Whether two numbers are of one open file: sockets that share a placeholder are not.
+long Kcmp(long one, long other, long type, long first, long second, long) noexcept {
+  if (type == KCMP_FILE && Attached()) {
+    const long self = sys::Call(SYS_getpid);
+    for (auto [pid, fd] : {std::pair{one, first}, std::pair{other, second}})
+      if (pid == self)
+        if (SocketRef ref = FindSocket(static_cast<int>(fd))) OwnPlaceholder(static_cast<int>(fd), *ref);
+  }
+  return ToKernel<SYS_kcmp>(one, other, type, first, second, 0);
 }
 
 long Preadv2(long fd, long iov, long count, long low, long high, long flags) noexcept {

@@ -95,6 +95,7 @@ constexpr Table MakeTable() {
   t[SYS_flock] = WhenOurs<SYS_flock, ::flock>;
   t[SYS_fchmod] = WhenOurs<SYS_fchmod, ::fchmod>;
   t[SYS_fchown] = WhenOurs<SYS_fchown, ::fchown>;
+  t[SYS_kcmp] = Kcmp;
   t[SYS_preadv2] = Preadv2;
   t[SYS_pwritev2] = Pwritev2;
 

@@ -237,7 +237,8 @@ void Look(const char* title, int fd) {
 void Apart(int one, int other) {
   Title("two sockets");
   struct stat s {};
-  std::printf("same inode: %d\n", InodeOf(one) == InodeOf(other));
+  std::printf("same inode: %d, same file: %d\n", InodeOf(one) == InodeOf(other),
+              syscall(SYS_kcmp, getpid(), getpid(), 0, one, other) == 0);
   Show("fchmod", fchmod(one, 0640));
   fstat(one, &s);
   std::printf("mode: %o", s.st_mode & 0777);
@@ -250,6 +251,11 @@ void Apart(int one, int other) {
   int copy = dup(one);
   std::printf("a copy is the same file: %d\n", InodeOf(copy) == InodeOf(one));
   std::printf("owner of the copy: %d\n", fcntl(copy, F_GETOWN) == getpid());
+  constexpr int kSameFile = 1024 + 3;  // F_DUPFD_QUERY
+  std::printf("kcmp: %d and %d\n", syscall(SYS_kcmp, getpid(), getpid(), 0, one, copy) == 0,
+              syscall(SYS_kcmp, getpid(), getpid(), 0, one, other) == 0);
+  Show("F_DUPFD_QUERY of the copy", fcntl(copy, kSameFile, one));
+  Show("F_DUPFD_QUERY of the other", fcntl(other, kSameFile, one));
   Show("flock", flock(one, LOCK_EX | LOCK_NB));
   pid_t child = fork();
   if (child == 0) {

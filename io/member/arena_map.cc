@@ -7,6 +7,7 @@
 
 #include "io/base/parse.h"
 #include "io/base/sys.h"
+#include "io/member/address_limit.h"
 #include "stack/mem/arena.h"
 
 namespace ustcp {
@@ -30,6 +31,46 @@ bool LimitedTo(int resource, uint64_t wanted, uint64_t* limit_bytes) {
   if (sys::Call(SYS_prlimit64, 0, resource, 0, sys::Arg(&limit)) != 0) return false;
   *limit_bytes = limit.rlim_cur;
   return limit.rlim_cur != RLIM_INFINITY && limit.rlim_cur < wanted;
+}
+
+IoError Map(int fd, uint64_t bytes, bool writable) noexcept {
+  // In a program that called mlockall(MCL_FUTURE) a readable mapping would be populated and locked on the spot. Without
+  // access there is nothing to populate: reserve first, unlock, then allow access.
+  void* base = reinterpret_cast<void*>(kArenaBase);
+  void* at = sys::Map(base, bytes, PROT_NONE, MAP_SHARED | MAP_FIXED_NOREPLACE | MAP_NORESERVE, fd, 0);
+  if (sys::MapFailed(at)) {
+    int cause = static_cast<int>(-reinterpret_cast<intptr_t>(at));
+    uint64_t limit = 0;
+    char what[128];
+    if (cause == EEXIST) {
+      return Fail(ENETDOWN, "the arena's address range is in use in this program", 0,
+                  "report the program; setarch -R may help meanwhile");
+    }
+    if (cause == EAGAIN) {
+      return Fail(ENETDOWN, "the program locks its memory (mlockall) and RLIMIT_MEMLOCK is smaller than the arena", 0,
+                  "raise `ulimit -l` or set arena_size (USTCP_ARENA_SIZE) lower");
+    }
+    if (cause == ENOMEM && LimitedTo(RLIMIT_AS, bytes, &limit)) {
+      TextBuilder(what) << "an arena of " << static_cast<int64_t>(bytes >> 20) << " MiB does not fit RLIMIT_AS ("
+                        << static_cast<int64_t>(limit >> 20) << " MiB)";
+      return Fail(ENETDOWN, what, 0, "raise `ulimit -v` or set arena_size (USTCP_ARENA_SIZE) lower");
+    }
+    return Fail(ENETDOWN, "the arena cannot be mapped", cause, "set arena_size (USTCP_ARENA_SIZE) lower");
+  }
+  if (at != base) {  // a kernel before 4.17 takes the address for a hint
+    sys::Unmap(at, bytes);
+    return Fail(ENETDOWN, "the arena's address range is in use in this program", 0, "a newer kernel is needed");
+  }
+  sys::Call(SYS_munlock, sys::Arg(base), static_cast<long>(bytes));
+  sys::Advise(base, bytes, MADV_DONTDUMP);
+  long result =
+      sys::Call(SYS_mprotect, sys::Arg(base), static_cast<long>(bytes), writable ? PROT_READ | PROT_WRITE : PROT_READ);
+  if (result != 0) {
+    sys::Unmap(base, bytes);
+    return Fail(ENETDOWN, "the arena cannot be made accessible", static_cast<int>(-result),
+                "see RLIMIT_AS and RLIMIT_DATA");
+  }
+  return {};
 }
 
 }  // namespace
@@ -70,45 +111,15 @@ IoError InspectArenaFile(int fd, uint64_t* bytes, uint64_t* inode) noexcept {
 }
 
 IoError MapArena(int fd, uint64_t bytes, bool writable) noexcept {
-  // In a program that called mlockall(MCL_FUTURE) a readable mapping would be populated and locked on the spot. Without
-  // access there is nothing to populate: reserve first, unlock, then allow access.
-  void* base = reinterpret_cast<void*>(kArenaBase);
-  void* at = sys::Map(base, bytes, PROT_NONE, MAP_SHARED | MAP_FIXED_NOREPLACE | MAP_NORESERVE, fd, 0);
-  if (sys::MapFailed(at)) {
-    int cause = static_cast<int>(-reinterpret_cast<intptr_t>(at));
-    uint64_t limit = 0;
-    char what[128];
-    if (cause == EEXIST) {
-      return Fail(ENETDOWN, "the arena's address range is in use in this program", 0,
-                  "report the program; setarch -R may help meanwhile");
-    }
-    if (cause == EAGAIN) {
-      return Fail(ENETDOWN, "the program locks its memory (mlockall) and RLIMIT_MEMLOCK is smaller than the arena", 0,
-                  "raise `ulimit -l` or set arena_size (USTCP_ARENA_SIZE) lower");
-    }
-    if (cause == ENOMEM && LimitedTo(RLIMIT_AS, bytes, &limit)) {
-      TextBuilder(what) << "an arena of " << static_cast<int64_t>(bytes >> 20) << " MiB does not fit RLIMIT_AS ("
-                        << static_cast<int64_t>(limit >> 20) << " MiB)";
-      return Fail(ENETDOWN, what, 0, "raise `ulimit -v` or set arena_size (USTCP_ARENA_SIZE) lower");
-    }
-    return Fail(ENETDOWN, "the arena cannot be mapped", cause, "set arena_size (USTCP_ARENA_SIZE) lower");
-  }
-  if (at != base) {  // a kernel before 4.17 takes the address for a hint
-    sys::Unmap(at, bytes);
-    return Fail(ENETDOWN, "the arena's address range is in use in this program", 0, "a newer kernel is needed");
-  }
-  sys::Call(SYS_munlock, sys::Arg(base), static_cast<long>(bytes));
-  sys::Advise(base, bytes, MADV_DONTDUMP);
-  long result =
-      sys::Call(SYS_mprotect, sys::Arg(base), static_cast<long>(bytes), writable ? PROT_READ | PROT_WRITE : PROT_READ);
-  if (result != 0) {
-    sys::Unmap(base, bytes);
-    return Fail(ENETDOWN, "the arena cannot be made accessible", static_cast<int>(-result),
-                "see RLIMIT_AS and RLIMIT_DATA");
-  }
-  return {};
+  const rlimit before = address_limit::Raise(bytes);
+  IoError error = Map(fd, bytes, writable);
+  if (error) address_limit::Restore(before);
+  return error;
 }
 
-void UnmapArena(uint64_t bytes) noexcept { sys::Unmap(reinterpret_cast<void*>(kArenaBase), bytes); }
+void UnmapArena(uint64_t bytes) noexcept {
+  sys::Unmap(reinterpret_cast<void*>(kArenaBase), bytes);
+  address_limit::Lower(bytes);
+}
 
 }  // namespace ustcp

@@ -7,7 +7,9 @@
 #include <cstring>
 
 #include "io/base/parse.h"
+#include "io/member/address_limit.h"
 #include "preload/calls/interpose.h"
+#include "preload/calls/parts.h"
 #include "preload/descriptors/placeholder.h"
 #include "preload/descriptors/stale.h"
 #include "preload/libc/faults.h"
@@ -50,8 +52,9 @@ bool HasSockets() {
 }  // namespace
 
 // Sets `environment` to one with the note, on the caller's stack: the child of a vfork may not allocate. And the ring goes
-// with this program. A program without the library finds empty sockets under the numbers.
+// with this program, as do the arena's addresses. A program without the library finds empty sockets under the numbers.
 #define USTCP_ADD_NOTE(environment)                                                                           \
+  const address_limit::AsOfProgram limit(ArenaBytes());                                                       \
   char note[kNoteBytes];                                                                                      \
   if (HasSockets()) {                                                                                         \
     stale::LookAtAll();                                                                                       \

@@ -6,6 +6,8 @@
 #include <sys/socket.h>
 #include <sys/types.h>
 
+#include <cstdint>
+
 namespace ustcp {
 
 // The descriptor is about to be closed: lets go of what it stands for. A negative errno when it is not the program's.
@@ -21,6 +23,9 @@ void ReturnedBy(const msghdr& message) noexcept;
 
 // The effective user is about to become `user`: joins the host while that is possible. Keeps errno.
 void BeforeUserChanges(uid_t user) noexcept;
+
+// What the arena takes of the process's address space; 0 while there is none.
+uint64_t ArenaBytes() noexcept;
 
 // True when no descriptor of the call is one of ours, and when the kernel refuses the arguments.
 bool PollIsForKernel(pollfd* fds, nfds_t n) noexcept;

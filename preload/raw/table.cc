@@ -1,6 +1,7 @@
 // Which numbers of syscall() are ours, and what they come down to. scripts/check_raw_calls.py compares this list with
 // calls.def: an interposed call whose number is missing here can be made past us.
 #include <sys/file.h>
+#include <sys/resource.h>
 #include <sys/sendfile.h>
 #include <sys/syscall.h>
 
@@ -113,6 +114,10 @@ constexpr Table MakeTable() {
   t[SYS_setreuid] = Setreuid;
   t[SYS_setresuid] = Setresuid;
   t[SYS_chroot] = Invoked<::chroot>;
+
+  t[SYS_getrlimit] = WhenAttached<SYS_getrlimit, ::getrlimit>;
+  t[SYS_setrlimit] = WhenAttached<SYS_setrlimit, ::setrlimit>;
+  t[SYS_prlimit64] = WhenAttached<SYS_prlimit64, ::prlimit>;
 
   t[SYS_rt_sigaction] = Sigaction;
   t[SYS_rt_sigprocmask] = ChangeMask;

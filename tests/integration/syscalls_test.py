@@ -77,6 +77,9 @@ class Syscalls(harness.TestCase):
     def test_looks(self):
         self.compare('looks')
 
+    def test_limits(self):
+        self.compare('limits')
+
     def test_threads(self):
         self.compare('threads')
 

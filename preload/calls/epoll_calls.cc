@@ -8,6 +8,7 @@
 #include "preload/descriptors/placeholder.h"
 #include "preload/descriptors/stale.h"
 #include "preload/libc/signals.h"
+#include "preload/transfer/page_waits.h"
 #include "preload/transfer/wait_sets.h"
 #include "stack/socket/socket_ops.h"
 
@@ -69,6 +70,7 @@ int Wait(EpollSet& set, int epfd, epoll_event* events, int max, Instant deadline
   if (!own_mask.Get(mask)) return -EFAULT;
   if (max <= 0 || max > static_cast<int>(INT_MAX / sizeof(epoll_event))) return -EINVAL;
   if (!InUserSpace(events, static_cast<size_t>(max) * sizeof *events)) return -EFAULT;
+  AskForPages(events, static_cast<size_t>(max) * sizeof *events, true);
   signals::BeginCall();
   if (stale::Due()) stale::LookAtSome();
   Hold hold;

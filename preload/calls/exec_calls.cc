@@ -22,19 +22,30 @@ namespace {
 
 constexpr size_t kNoteBytes = sizeof(kInheritVariable) + 16;
 
+constexpr size_t kUnreadable = SIZE_MAX;
+
+// Of a list in the program's memory; kUnreadable for one that the kernel, too, will not be able to read.
 size_t CountOf(char* const* list) {
-  size_t n = 0;
-  while (list != nullptr && list[n] != nullptr) ++n;
-  return n;
+  if (list == nullptr) return 0;
+  for (size_t n = 0;; ++n) {
+    char* entry;
+    if (!GetUser(entry, list + n)) return kUnreadable;
+    if (entry == nullptr) return n;
+  }
 }
 
-// `environment` with our note, in `room` for CountOf(environment) + 2 pointers.
-char* const* WithNote(char* const* environment, char** room, char (&note)[kNoteBytes]) {
+bool IsNote(const char* entry) {
+  char begin[sizeof(kInheritVariable)] = {};
+  (void)CopyFromUser(begin, entry, sizeof begin);
+  return memcmp(begin, kInheritVariable, sizeof begin - 1) == 0 && begin[sizeof begin - 1] == '=';
+}
+
+// `environment`, of n entries, with our note, in `room` for n + 2 pointers.
+char* const* WithNote(char* const* environment, size_t n, char** room, char (&note)[kNoteBytes]) {
   TextBuilder(note) << kInheritVariable << "=" << static_cast<int64_t>(sys::Call(SYS_getpid));
-  size_t n = CountOf(environment);
   size_t kept = 0;
   for (size_t i = 0; i < n; ++i)
-    if (strncmp(environment[i], note, sizeof(kInheritVariable)) != 0) room[kept++] = environment[i];
+    if (!IsNote(environment[i])) room[kept++] = environment[i];
   room[kept++] = note;
   room[kept] = nullptr;
   return room;
@@ -53,16 +64,15 @@ bool HasSockets() {
 
 // Sets `environment` to one with the note, on the caller's stack: the child of a vfork may not allocate. And the ring goes
 // with this program, as do the arena's addresses. A program without the library finds empty sockets under the numbers.
-#define USTCP_ADD_NOTE(environment)                                                                           \
-  const address_limit::AsOfProgram limit(ArenaBytes());                                                       \
-  char note[kNoteBytes];                                                                                      \
-  if (HasSockets()) {                                                                                         \
-    stale::LookAtAll();                                                                                       \
-    environment =                                                                                             \
-        WithNote(environment, static_cast<char**>(alloca((CountOf(environment) + 2) * sizeof(char*))), note); \
-    runtime::LeaveQueue();                                                                                    \
-    OwnInheritedPlaceholders();                                                                               \
-  }                                                                                                           \
+#define USTCP_ADD_NOTE(environment)                                                                             \
+  const address_limit::AsOfProgram limit(ArenaBytes());                                                         \
+  char note[kNoteBytes];                                                                                        \
+  if (size_t count = HasSockets() ? CountOf(environment) : kUnreadable; count != kUnreadable) {                 \
+    stale::LookAtAll();                                                                                         \
+    environment = WithNote(environment, count, static_cast<char**>(alloca((count + 2) * sizeof(char*))), note); \
+    runtime::LeaveQueue();                                                                                      \
+    OwnInheritedPlaceholders();                                                                                 \
+  }                                                                                                             \
   static_assert(true)
 
 // The arguments after `first` as an array `argv` on the caller's stack; `list` is left behind the final null.

@@ -2,19 +2,24 @@
 #include <linux/sockios.h>
 #include <sys/ioctl.h>
 
+#include <algorithm>
 #include <cstdarg>
 
 #include "preload/calls/interpose.h"
 #include "preload/descriptors/placeholder.h"
 #include "preload/runtime/runtime.h"
+#include "preload/transfer/page_waits.h"
 #include "stack/socket/socket_ops.h"
 
 using namespace ustcp;
 
 namespace {
 
+constexpr socklen_t kLongestOption = 4096;
+
 int SetSocketOption(const SocketRef& ref, int level, int name, const void* value, socklen_t length) {
   if (static_cast<int>(length) < 0) return -EINVAL;
+  AskForPages(value, std::min(length, kLongestOption), false);
   runtime::Locked lock(*ref);
   if (!Current(ref)) return -EBADF;
   return Outcome(SetOption(lock.ctx(), *ref, level, name, value, length));
@@ -24,6 +29,7 @@ int GetSocketOption(const SocketRef& ref, int level, int name, void* value, sock
   socklen_t bytes;
   if (!GetUser(bytes, length)) return -EFAULT;
   if (static_cast<int>(bytes) < 0) return -EINVAL;
+  AskForPages(value, std::min(bytes, kLongestOption), true);
   {
     runtime::Locked lock(*ref);
     lock.LeaveOutput();
@@ -108,6 +114,7 @@ USTCP_EXPORT int ioctl(int fd, unsigned long request, ...) noexcept {
   va_start(arguments, request);
   void* argument = va_arg(arguments, void*);
   va_end(arguments);
+  NoteIoctl(request);
   SocketRef ref = FindSocket(fd);
   if (ref) {
     int result = ControlSocket(fd, ref, request, argument);

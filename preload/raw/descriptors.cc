@@ -6,6 +6,7 @@
 #include "preload/calls/parts.h"
 #include "preload/descriptors/placeholder.h"
 #include "preload/raw/raw_call.h"
+#include "preload/transfer/page_waits.h"
 #include "preload/transfer/translate.h"
 
 namespace ustcp::raw {
@@ -26,6 +27,7 @@ long Fcntl(long fd, long command, long argument, long, long, long) noexcept {
 }
 
 long Ioctl(long fd, long request, long argument, long, long, long) noexcept {
+  NoteIoctl(static_cast<unsigned long>(request));
   if (!IsOurs(fd)) return ToKernel<SYS_ioctl>(fd, request, argument, 0, 0, 0);
   return ::ioctl(static_cast<int>(fd), static_cast<unsigned long>(request), argument);
 }

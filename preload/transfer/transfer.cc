@@ -7,6 +7,7 @@
 
 #include "io/base/sys.h"
 #include "preload/transfer/blocking.h"
+#include "preload/transfer/page_waits.h"
 #include "preload/transfer/translate.h"
 #include "stack/socket/socket_ops.h"
 #include "stack/tcp/tcp.h"
@@ -38,13 +39,16 @@ namespace {
 constexpr size_t kMuch = 32 * 1024;
 
 // `attempt(Context&, done)` takes what it can of the bytes from `done` on, as SendSocket does. *ended: they end here.
-template <typename Attempt>
-ssize_t SendLoop(const SocketRef& ref, size_t total, int flags, const bool* ended, Attempt&& attempt) {
+// `prepare()` comes before each hold of the lock, and tells how many bytes the attempt is about.
+template <typename Prepare, typename Attempt>
+ssize_t SendLoop(const SocketRef& ref, size_t total, int flags, const bool* ended, Prepare&& prepare,
+                 Attempt&& attempt) {
   BlockingCall call;
   size_t done = 0;
   bool turned = false;
   for (;;) {
     bool give_up;
+    const size_t asked = prepare();
     {
       runtime::Locked lock(*ref);
       if (!Current(ref)) return done > 0 ? static_cast<ssize_t>(done) : -EBADF;
@@ -55,6 +59,7 @@ ssize_t SendLoop(const SocketRef& ref, size_t total, int flags, const bool* ende
         done += sent.value();
         if (sent.value() >= kMuch) lock.SendAtOnce();
         if (done >= total || *ended) return static_cast<ssize_t>(done);
+        if (sent.value() == asked) continue;
       } else if (sent.error() != Error{EAGAIN}) {
         if (done > 0) return static_cast<ssize_t>(done);
         if (sent.error() != Error{EPIPE}) return Outcome(sent.error());
@@ -99,7 +104,8 @@ constexpr size_t kChunkBytes = 32 * 1024;
 // As much of the next `count` bytes as is in memory and finds room. *ended: the next byte is not in memory.
 ssize_t SendCached(const SocketRef& ref, int file, off_t at, size_t count, int flags, bool* ended) {
   CachedFile cached{file, at};
-  return SendLoop(ref, count, flags, ended, [&](Context& ctx, size_t done) {
+  auto prepare = [] { return SIZE_MAX; };
+  return SendLoop(ref, count, flags, ended, prepare, [&](Context& ctx, size_t done) {
     SendSource source{CachedFile::Read, &cached};
     Result<size_t> sent = SendSocketFrom(ctx, *ref, source, count - done, flags);
     *ended = source.ended;
@@ -123,8 +129,13 @@ ssize_t SendUncached(const SocketRef& ref, int file, off_t at, size_t count, boo
 
 ssize_t Send(const SocketRef& ref, UserVector& from, int flags) noexcept {
   bool faulted = false;
-  return SendLoop(ref, from.left(), flags, &faulted, [&](Context& ctx, size_t) {
-    Result<size_t> sent = SendSocket(ctx, *ref, from, flags);
+  bool rest = false;
+  auto prepare = [&] {
+    rest = AskForPages(from, false);
+    return from.left();
+  };
+  return SendLoop(ref, from.left(), flags, &faulted, prepare, [&](Context& ctx, size_t) {
+    Result<size_t> sent = SendSocket(ctx, *ref, from, rest ? (flags & ~MSG_OOB) | MSG_MORE : flags);
     faulted = from.faulted();
     return sent;
   });
@@ -158,6 +169,7 @@ ssize_t Receive(const SocketRef& ref, UserVector& to, int flags, int* out_flags)
   bool turned = false;
   for (;;) {
     bool give_up;
+    (void)AskForPages(to, true);
     {
       runtime::Locked lock(*ref);
       lock.LeaveOutput();  // acknowledgements: an answer may take them along

@@ -4,10 +4,13 @@
 
 #include <algorithm>
 
+#include "preload/transfer/page_waits.h"
 #include "stack/net/address.h"
 #include "stack/socket/socket_ops.h"
 
 namespace ustcp {
+
+std::atomic<bool> g_pages_may_wait{false};
 
 int CheckBuffer(const void* p, size_t* n) noexcept {
   if (!InUserSpace(p, *n)) return -EFAULT;

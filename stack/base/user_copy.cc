@@ -291,6 +291,22 @@ uintptr_t UserCopyFixup(uintptr_t pc) noexcept { return ustcp_user_copy_fixup(pc
 
 thread_local bool t_copy_carefully = true;
 
+bool TouchUser(const void* p, size_t n, bool to_write) noexcept {
+  constexpr size_t kPage = 4096;
+  auto* at = static_cast<std::byte*>(const_cast<void*>(p));
+  for (size_t done = 0; done < n;) {
+    std::byte ignored;
+    bool faulted;
+    if (t_copy_carefully)
+      faulted = CopyFromUser(&ignored, at + done, 1) != 0;
+    else
+      faulted = to_write ? ustcp_user_touch_write(at + done) : ustcp_user_touch_read(at + done);
+    if (faulted) return false;
+    done += kPage - reinterpret_cast<uintptr_t>(at + done) % kPage;
+  }
+  return true;
+}
+
 extern "C" {
 extern bool ustcp_user_copy_wide;
 bool ustcp_user_copy_wide = __builtin_cpu_supports("avx2") != 0;

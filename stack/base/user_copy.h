@@ -57,6 +57,9 @@ bool PutUser(T* to, const T& value) noexcept {
   return CopyToUser(to, &value, sizeof value) == 0;
 }
 
+// Asks for every page of [p, p + n), which brings those in that are not there. False: at one there is none.
+bool TouchUser(const void* p, size_t n, bool to_write) noexcept;
+
 // The program's half of the addresses, as the kernel's access_ok: what lies beyond is refused before anything is done.
 inline bool InUserSpace(const void* p, size_t n) noexcept {
   constexpr uintptr_t kEnd = 0x7fff'ffff'f000;

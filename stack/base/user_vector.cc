@@ -29,4 +29,19 @@ bool UserVector::Advance() noexcept {
   return true;
 }
 
+bool UserVector::TouchNext(size_t n, bool to_write) noexcept {
+  size_t wanted = n < left_ ? n : left_;
+  UserVector ahead = *this;
+  for (size_t done = 0; done < wanted;) {
+    if (ahead.here_ == 0 && !ahead.Advance()) break;
+    size_t piece = std::min(wanted - done, ahead.here_);
+    if (!TouchUser(ahead.at_, piece, to_write)) break;
+    ahead.at_ += piece;
+    ahead.here_ -= piece;
+    done += piece;
+  }
+  window_left_ = wanted;
+  return wanted < left_;
+}
+
 }  // namespace ustcp

@@ -6,6 +6,7 @@
 #include <sys/uio.h>
 
 #include <cstddef>
+#include <cstdint>
 
 namespace ustcp {
 
@@ -16,7 +17,7 @@ class UserVector {
   // `total` bytes at most, which may be fewer than the entries add up to.
   UserVector(const iovec* vector, int count, size_t total) noexcept : left_(total), vector_(vector), entries_(count) {}
 
-  size_t left() const noexcept { return left_; }
+  size_t left() const noexcept { return left_ < window_left_ ? left_ : window_left_; }
   bool faulted() const noexcept { return faulted_; }
 
   // The next `n` bytes, at most left(). False: a fault.
@@ -26,7 +27,11 @@ class UserVector {
   bool CopyOut(const std::byte* from, size_t n) noexcept {
     return Copy(n, [&](std::byte* user, size_t piece, size_t done) { return Out(user, from + done, piece); });
   }
-  void Skip(size_t n) noexcept { left_ -= n; }  // what nobody will ask for; the position is lost
+  void Skip(size_t n) noexcept { Moved(n); }  // what nobody will ask for; the position is lost
+
+  // Asks for the pages of the next `n` bytes, and makes them all that is left() for now: for processes in which that may
+  // take another thread's work, so that nobody waits for it with a lock. True: more follows them.
+  bool TouchNext(size_t n, bool to_write) noexcept;
 
  private:
   static constexpr int kWindow = 8;
@@ -46,8 +51,12 @@ class UserVector {
       here_ -= piece;
       done += piece;
     }
-    left_ -= n;
+    Moved(n);
     return true;
+  }
+  void Moved(size_t n) noexcept {
+    left_ -= n;
+    window_left_ -= n;
   }
   bool Fault() noexcept {
     faulted_ = true;
@@ -57,6 +66,7 @@ class UserVector {
   std::byte* at_ = nullptr;
   size_t here_ = 0;  // of the present entry
   size_t left_;
+  size_t window_left_ = SIZE_MAX;  // far more than any call moves, but for TouchNext
   const iovec* vector_ = nullptr;  // the program's; behind the window
   int entries_ = 0;                // there
   int window_next_ = 0;

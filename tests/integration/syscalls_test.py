@@ -44,6 +44,9 @@ class Syscalls(harness.TestCase):
     def test_pointers(self):
         self.compare('pointers')
 
+    def test_userfault(self):
+        self.compare('userfault')
+
     def test_faults(self):
         self.compare('faults')
 

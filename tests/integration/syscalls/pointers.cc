@@ -290,6 +290,11 @@ class Calls {
     Show("position", lseek(file, 0, SEEK_CUR));
     close(file);
     Drain("arrived", pair_.server);
+    char* none[] = {nullptr};
+    Show("execve with bad arguments", execve("/bin/true", As<char*>(bad_), none));
+    Show("execve with a bad environment", execve("/bin/true", none, As<char*>(bad_)));
+    char* one[] = {bad_, nullptr};
+    Show("execve with a bad variable", execve("/bin/true", none, one));
   }
 
   void StillUsable() {

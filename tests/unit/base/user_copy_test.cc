@@ -133,6 +133,27 @@ TEST_F(UserCopy, AVectorIsReadAsItIsUsed) {
   EXPECT_TRUE(shorter.faulted());
 }
 
+TEST_F(UserCopy, PagesThatWereAskedForAreAllThatIsLeft) {
+  iovec pieces[2] = {{begin_, 100}, {begin_ + kPage, 3 * kPage}};
+  UserVector from(pieces, 2, 100 + 3 * kPage);
+  std::vector<std::byte> to(kBytes);
+  EXPECT_TRUE(from.TouchNext(kPage, true));
+  EXPECT_EQ(from.left(), kPage);
+  ASSERT_TRUE(from.CopyIn(to.data(), 50));
+  EXPECT_EQ(from.left(), kPage - 50);
+  EXPECT_TRUE(from.TouchNext(kPage, false));
+  EXPECT_EQ(from.left(), kPage);
+  EXPECT_FALSE(from.TouchNext(kBytes, false));
+  EXPECT_EQ(from.left(), 50 + 3 * kPage);
+  ASSERT_TRUE(from.CopyIn(to.data(), from.left()));
+  EXPECT_EQ(from.left(), 0u);
+  // What is not there is for the copy to tell.
+  UserVector beyond(end_ - 10, 20);
+  EXPECT_FALSE(beyond.TouchNext(100, false));
+  EXPECT_EQ(beyond.left(), 20u);
+  EXPECT_FALSE(beyond.CopyIn(to.data(), 20));
+}
+
 TEST_F(UserCopy, AVectorThatIsNotThere) {
   auto* vector = reinterpret_cast<iovec*>(end_) - 9;
   for (int i = 0; i < 9; ++i) vector[i] = {own_.data(), 1};

@@ -1,8 +1,8 @@
 #include "stack/base/user_copy.h"
 
-// In assembly, because a fix-up has to know which registers hold what. Until the last part of a big copy the arguments stay where they
-// came, so that a fault can start again from the beginning with `rep movsb`, which stops at the very byte and leaves the
-// number of missing ones in rcx. Loads come before stores as far as the registers go: blocks may overlap at their ends.
+// In assembly, because a fix-up has to know which registers hold what. The arguments stay where they came, so that a fault
+// can start again from the beginning with `rep movsb`, which stops at the very byte and leaves the number of missing ones
+// in rcx. Loads come before stores as far as the registers go: blocks may overlap at their ends.
 asm(R"(
     .text
     .p2align 6
@@ -71,8 +71,6 @@ ustcp_user_copy:
 
     .p2align 4
 .Lcopy_above_64:
-    cmpq $4096, %rdx
-    jae .Lcopy_big
     cmpb $0, ustcp_user_copy_wide(%rip)
     jne .Lcopy_wide
     movq %rdi, %r8
@@ -179,31 +177,7 @@ ustcp_user_copy:
     xorl %eax, %eax
     ret
 
-    # Microcode is best at targets that begin at a cache line.
-    .p2align 4
-.Lcopy_big:
-    movdqu (%rsi), %xmm0
-    movdqu 16(%rsi), %xmm1
-    movdqu 32(%rsi), %xmm2
-    movdqu 48(%rsi), %xmm3
-    leaq 64(%rdi), %r8
-    andq $-64, %r8
-    movdqu %xmm0, (%rdi)
-    movdqu %xmm1, 16(%rdi)
-    movdqu %xmm2, 32(%rdi)
-    movdqu %xmm3, 48(%rdi)
-.Lcopy_arguments_moved:
-    movq %r8, %rcx
-    subq %rdi, %rcx
-    addq %rcx, %rsi
-    subq %rcx, %rdx
-    movq %r8, %rdi
-    movq %rdx, %rcx
-.Lcopy_rest:
-    rep movsb
-    xorl %eax, %eax
-    ret
-
+    # No argument has changed up to here.
 .Lcopy_again:
     movq %rdx, %rcx
 .Lcopy_bytes:
@@ -257,15 +231,12 @@ ustcp_user_touch_write:
     .hidden ustcp_user_copy_fixup
     .type ustcp_user_copy_fixup, @function
 ustcp_user_copy_fixup:
-    leaq .Lcopy_rest(%rip), %rcx
-    leaq .Lcopy_bytes(%rip), %rdx
+    leaq .Lcopy_bytes(%rip), %rcx
     leaq .Lcopy_stopped(%rip), %rax
     cmpq %rcx, %rdi
     je 1f
-    cmpq %rdx, %rdi
-    je 1f
     leaq ustcp_user_copy(%rip), %rcx
-    leaq .Lcopy_arguments_moved(%rip), %rdx
+    leaq .Lcopy_again(%rip), %rdx
     leaq .Lcopy_again(%rip), %rax
     cmpq %rcx, %rdi
     jb 2f

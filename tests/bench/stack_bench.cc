@@ -5,8 +5,11 @@
 #include <benchmark/benchmark.h>
 
 #include <chrono>
+#include <cstring>
 #include <random>
+#include <vector>
 
+#include "stack/base/user_copy.h"
 #include "stack/sync/robust_mutex.h"
 #include "tests/bench/link.h"
 
@@ -261,6 +264,25 @@ void ShardLockPair(benchmark::State& state) {
   }
 }
 BENCHMARK(ShardLockPair);
+
+// The copy that may fault, of range(0) bytes, beside memcpy.
+template <typename Copy>
+void CopyBytes(benchmark::State& state, Copy&& copy) {
+  auto n = static_cast<size_t>(state.range(0));
+  std::vector<std::byte> from(n, std::byte{1}), to(n + 16);
+  for (auto _ : state) {
+    copy(to.data() + 16, from.data(), n);
+    benchmark::ClobberMemory();
+  }
+}
+void UserCopy(benchmark::State& state) {
+  CopyBytes(state, [](void* to, const void* from, size_t n) { (void)CopyUser(to, from, n); });
+}
+void PlainCopy(benchmark::State& state) {
+  CopyBytes(state, [](void* to, const void* from, size_t n) { std::memcpy(to, from, n); });
+}
+BENCHMARK(UserCopy)->Arg(8)->Arg(64)->Arg(200)->Arg(1448)->Arg(16384)->Arg(65536);
+BENCHMARK(PlainCopy)->Arg(8)->Arg(64)->Arg(200)->Arg(1448)->Arg(16384)->Arg(65536);
 
 }  // namespace
 }  // namespace ustcp::bench

@@ -69,8 +69,8 @@ Result<size_t> ReceiveSocket(Context& ctx, Socket& s, UserVector& to, int flags)
       return got;
     }
     if (to.faulted()) return Error{EFAULT};
-  } else if (to.left() == 0) {
-    return size_t{0};
+  } else if (conn != nullptr && TcpReadable(*conn) > 0) {
+    return size_t{0};  // who asks for nothing waits for it to come, as with Linux
   }
   if (conn != nullptr && TcpPeerFinished(*conn)) return size_t{0};
   if (s.error != 0) {

@@ -44,6 +44,9 @@ class Syscalls(harness.TestCase):
     def test_pointers(self):
         self.compare('pointers')
 
+    def test_pointer_fuzz(self):
+        self.compare('pointer_fuzz')
+
     def test_userfault(self):
         self.compare('userfault')
 

@@ -102,6 +102,7 @@ class Calls {
     Await(s, POLLIN);
     usleep(20'000);
     Drain("arrived", s);
+    Show("recv of nothing, of which there is none", recv(s, bad_, 0, MSG_DONTWAIT));
     send(c, "0123456789", 10, 0);
     Await(s, POLLIN);
     Show("recv", recv(s, bad_, 5, 0));

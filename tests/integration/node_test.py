@@ -18,7 +18,7 @@ class Node(programs.TestCase):
 
     def setUp(self):
         super().setUp()
-        self.connections = 10_000 if OPTIONS.long else 1000
+        self.connections, self.patience = (10_000, 900) if OPTIONS.long else (1000, 200)
         self.www = self.net.dir / 'www'
         self.www.mkdir()
         self.files = [self.www / name for name in ('small', 'middle', 'large')]
@@ -47,13 +47,15 @@ class Node(programs.TestCase):
 
     def serve(self, address, tls):
         server = self.start(self.start_server, address, tls)
-        self.load(self.url(address, tls), self.files, '--connections', self.connections, '--at-a-time', AT_A_TIME)
+        self.load(self.url(address, tls), self.files, '--connections', self.connections, '--at-a-time', AT_A_TIME,
+                  timeout=self.patience)
         self.load(self.url(address, tls), self.files, '--connections', AT_A_TIME, '--at-a-time', AT_A_TIME, '--requests', 20)
         self.end(server)
 
     def fetch(self, address, tls):
         server = self.start(self.start_kernel_server, address, tls)
-        answer = self.client('node', self.scripts[1], self.url(address, tls), self.connections, AT_A_TIME, *self.files, timeout=200)
+        answer = self.client('node', self.scripts[1], self.url(address, tls), self.connections, AT_A_TIME, *self.files,
+                             timeout=self.patience)
         self.assertEqual(answer, f'{self.connections} right\n')
         self.end(server)
 

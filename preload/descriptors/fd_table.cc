@@ -1,5 +1,7 @@
 #include "preload/descriptors/fd_table.h"
 
+#include <sys/stat.h>
+
 #include "io/member/member.h"
 #include "preload/descriptors/private_lock.h"
 #include "preload/descriptors/stale.h"
@@ -186,6 +188,11 @@ void DropLostHolds() noexcept {
       for (auto& entry : page->entries) Clear(entry);
 }
 
+ino_t InodeUnder(int fd) noexcept {
+  struct stat s;
+  return sys::Call(SYS_fstat, fd, sys::Arg(&s)) == 0 ? s.st_ino : 0;
+}
+
 Frozen::Frozen() noexcept {
   signals::Enter();
   g_lock.Lock();
@@ -205,10 +212,12 @@ void Frozen::ForEachSocket(void (*visit)(Frozen&, int, Socket&, void*), void* ar
   });
 }
 
-void Frozen::PutUnder(const Socket& socket, int file) noexcept {
+void Frozen::PutUnder(int placed, const Socket& socket, int file) noexcept {
   uint64_t bits = FdEntry::Pack(FdEntry::kSocket, &socket);
+  const ino_t old = InodeUnder(placed);
+  if (old == 0 || g_own_process.load(std::memory_order_relaxed) == nullptr) return;
   ForEachEntry(Own(), 0, kMaxFds - 1, [&](int fd, std::atomic<uint64_t>& entry) {
-    if (entry.load(std::memory_order_relaxed) != bits) return;
+    if (entry.load(std::memory_order_relaxed) != bits || InodeUnder(fd) != old) return;
     int flags = sys::Fcntl(fd, F_GETFD);
     if (flags >= 0) sys::Call(SYS_dup3, file, fd, (flags & FD_CLOEXEC) != 0 ? O_CLOEXEC : 0);
   });

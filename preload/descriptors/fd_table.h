@@ -12,6 +12,8 @@
 // its reference too is dropped when the process dies.
 #pragma once
 
+#include <sys/types.h>
+
 #include <atomic>
 #include <cstdint>
 
@@ -82,6 +84,9 @@ bool RemoveIf(int fd, bool (*gone)(int fd, FdEntry::Kind kind)) noexcept;
 // After exec: drops the holds of threads that are no more.
 void DropLostHolds() noexcept;
 
+// The inode of the kernel's file under a number; 0 when there is none.
+ino_t InodeUnder(int fd) noexcept;
+
 // While one exists, no entry changes and so none of the descriptors that stand for a socket is closed by another thread.
 // Must be taken without a lock of the arena.
 class Frozen {
@@ -92,9 +97,10 @@ class Frozen {
   Frozen& operator=(const Frozen&) = delete;
   // Every descriptor of this process that stands for a socket.
   void ForEachSocket(void (*visit)(Frozen& table, int fd, Socket& socket, void* argument), void* argument) noexcept;
-  // Puts an open file under every descriptor of this process that stands for the socket; which of them are
-  // close-on-exec stays.
-  void PutUnder(const Socket& socket, int file) noexcept;
+  // Puts an open file in the place of what lies under `fd`: there, and under every other descriptor of this process that
+  // stands for the same socket. Which of them are close-on-exec stays, and so does what a dup2() that is not in the table yet
+  // has just put under one of them.
+  void PutUnder(int fd, const Socket& socket, int file) noexcept;
 };
 
 // fork. Prepare takes the table's lock and copies the table into a free process slot; its index, -1 when this process is

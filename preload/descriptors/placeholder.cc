@@ -43,23 +43,18 @@ int DuplicateSource(bool cloexec) {
   return fd;
 }
 
-ino_t InodeOf(int fd) {
-  struct stat s;
-  return sys::Call(SYS_fstat, fd, sys::Arg(&s)) == 0 ? s.st_ino : 0;
-}
-
 // The inode of the shared socket, 0 when there is none: then nothing is shared.
 ino_t SharedInode() {
   int source = g_source.load(std::memory_order_acquire);
-  return source >= 0 ? InodeOf(source) : 0;
+  return source >= 0 ? fd_table::InodeUnder(source) : 0;
 }
 
 void ReplaceShared(fd_table::Frozen& table, int fd, const Socket& socket, ino_t shared) {
-  if (InodeOf(fd) != shared) return;
+  if (fd_table::InodeUnder(fd) != shared) return;
   // Not blocking, where the program had set that: whoever gets the descriptor without the library finds it so.
   int own = sys::Socket(AF_UNIX, kKind | (socket.nonblocking() ? SOCK_NONBLOCK : 0), 0);
   if (own < 0) return;
-  table.PutUnder(socket, own);
+  table.PutUnder(fd, socket, own);
   sys::Close(own);
 }
 

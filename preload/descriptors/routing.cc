@@ -69,7 +69,7 @@ int GiveToKernel(int fd, const SocketRef& ref) noexcept {
   // Before the mark: who sees that one finds the kernel's socket.
   {
     fd_table::Frozen table;
-    table.PutUnder(*ref, file);
+    table.PutUnder(fd, *ref, file);
   }
   sys::Close(file);
   Registration registrations[kMaxRegistrations];

@@ -2,13 +2,26 @@
 """What becomes of a socket that leaves the library: to a static program by exec, spawn, system and popen, and to system calls
 that the library does not see. Each finds an empty socket, never a byte of the host's memory; and accepting stays cheap."""
 
+import os
+import pathlib
 import re
 import shutil
+import stat
 import unittest
 
 import harness
 from harness import HOST4
 
+PYTHON = '/usr/bin/python3'
+SERVER = '''
+import socket, time
+l = socket.create_server(("", 7000))
+f = socket.socket()
+for _ in range(2):  # the first one only asked whether somebody listens
+    c, _ = l.accept()
+print("accepted", l.fileno(), f.fileno(), c.fileno(), flush=True)
+time.sleep(60)
+'''
 # What taker.cc sees of a socket that holds nothing and that nobody can connect.
 EMPTY = ('socket read=ENOTCONN recv=ENOTCONN write=ENOTCONN pread=ESPIPE lseek=ESPIPE mmap=ENODEV sendfile=EINVAL copy=EINVAL '
          'splice=ENOTCONN open=ENXIO poll=0x14 bind=EINVAL bind6=EINVAL listen=EINVAL accept=EINVAL connect=EINVAL '
@@ -48,6 +61,23 @@ class Outside(harness.TestCase):
         each = ['read: ENOTCONN', 'write: ENOTCONN', 'connect: EINVAL', 'bind: EINVAL', 'listen: EINVAL',
                 'aio_read: ENOTCONN', 'bytes: -1']
         self.give('past', [*each * 5, 'still there: 111'])
+
+    def test_own_descriptors_closed_unseen(self):
+        self.give('lost', ['close_range: ok', 'still there: 111'])
+
+    def test_seen_from_outside(self):
+        server = self.net.start_ustcp(PYTHON, '-c', SERVER)
+        self.net.wait_ustcp_port(7000, server)
+        with self.net.peer.connect(HOST4, 7000, 5.0):
+            harness.wait_until(lambda: 'accepted' in server.log(), 10, 'the server accepts')
+            folder = pathlib.Path(f'/proc/{server.pid}/fd')
+            numbers = [int(n) for n in re.findall(r'\d+', server.log())]
+            self.assertEqual(len(numbers), 3)
+            for number in numbers:
+                self.assertRegex(os.readlink(folder / str(number)), r'^socket:\[\d+\]$')
+                self.assertTrue(stat.S_ISSOCK(os.stat(folder / str(number)).st_mode))
+                with self.assertRaises(OSError):
+                    open(folder / str(number), 'rb')
 
     def test_messages_to_other_processes(self):
         each = ['sendmsg: EOPNOTSUPP'] * 5

@@ -187,6 +187,9 @@ void Run(const std::string& way, Address address, const char* taker) {
     posix_spawn_file_actions_destroy(&actions);
   } else if (way == "past") {
     PastUs(s, address);
+  } else if (way == "lost") {
+    // The library's own descriptors, the one that accepting duplicates among them.
+    ShowInlined("close_range", Inlined(SYS_close_range, 100, ~0u, 0));
   } else if (way == "rights") {
     Rights(s);
   } else if (way == "accepts") {

@@ -42,7 +42,7 @@ bool RaisedHere(int signal, const siginfo_t* info) {
 
 // The kernel's default, as if nothing had caught the signal: it stays blocked until this handler has returned, and is then
 // delivered with the interrupted instruction as its place.
-void Default(int signal, siginfo_t* info) {
+[[gnu::noinline]] void Default(int signal, siginfo_t* info) {
   uint64_t one = Bit(signal);
   ChangeMask(SIG_BLOCK, &one, nullptr);
   struct sigaction action = {};
@@ -50,7 +50,16 @@ void Default(int signal, siginfo_t* info) {
   sys::Call(SYS_rt_tgsigqueueinfo, sys::Call(SYS_getpid), sys::Call(SYS_gettid), signal, sys::Arg(info));
 }
 
-// No frame of its own where the program's handler is called: a debugger, an unwinder see the program's only.
+// Sent by somebody, perhaps while the thread holds a lock.
+[[gnu::noinline]] void PassOn(int signal, siginfo_t* info, void* context) {
+  Action& action = ActionOf(signal);
+  Wanted wanted = signals::Read(action);
+  if ((wanted.flags & static_cast<int>(SA_RESETHAND)) != 0) action.handler.store(AddressOf(SIG_DFL));
+  signals::Deliver(signal, wanted, info, context);
+}
+
+// Leaves no frame where the program's handler is called: a debugger, an unwinder see the program's only. So what needs room
+// on the stack is done by functions of their own.
 void OnFault(int signal, siginfo_t* info, void* context) {
   bool raised = RaisedHere(signal, info);
   if (raised) {
@@ -61,13 +70,14 @@ void OnFault(int signal, siginfo_t* info, void* context) {
     }
   }
   Action& action = ActionOf(signal);
-  Wanted wanted = signals::Read(action);
-  if (wanted.handler == AddressOf(SIG_IGN) && !raised) return;
-  if (wanted.handler == AddressOf(SIG_DFL) || wanted.handler == AddressOf(SIG_IGN)) return Default(signal, info);
-  if ((wanted.flags & static_cast<int>(SA_RESETHAND)) != 0) action.handler.store(AddressOf(SIG_DFL));
-  if (!raised) return signals::Deliver(signal, wanted, info, context);
+  const uintptr_t handler = action.handler.load(std::memory_order_acquire);
+  if (handler == AddressOf(SIG_IGN) && !raised) return;
+  if (handler == AddressOf(SIG_DFL) || handler == AddressOf(SIG_IGN)) return Default(signal, info);
+  if (!raised) return PassOn(signal, info, context);
+  if ((action.flags.load(std::memory_order_relaxed) & static_cast<int>(SA_RESETHAND)) != 0)
+    action.handler.store(AddressOf(SIG_DFL));
   t_copy_carefully = true;  // the signal is blocked now
-  return reinterpret_cast<Handler>(wanted.handler)(signal, info, context);
+  return reinterpret_cast<Handler>(handler)(signal, info, context);
 }
 
 // The kernel sets up mask, stack and the rest for our handler as it would have for the program's.

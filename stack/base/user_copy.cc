@@ -260,7 +260,7 @@ extern "C" uintptr_t ustcp_user_copy_fixup(uintptr_t pc) noexcept;
 
 uintptr_t UserCopyFixup(uintptr_t pc) noexcept { return ustcp_user_copy_fixup(pc); }
 
-thread_local bool t_copy_carefully = true;
+constinit thread_local bool t_copy_carefully = true;
 
 bool TouchUser(const void* p, size_t n, bool to_write) noexcept {
   constexpr size_t kPage = 4096;

@@ -27,7 +27,7 @@ uintptr_t UserCopyFixup(uintptr_t pc) noexcept;
 
 // A thread for which a fault may be lethal all the same, because it blocks the signals, copies by way of the hook. Threads
 // start like that; the hook says when it is not so.
-extern thread_local bool t_copy_carefully __attribute__((tls_model("initial-exec")));
+extern constinit thread_local bool t_copy_carefully __attribute__((tls_model("initial-exec")));
 extern size_t (*g_careful_copy)(void* to, const void* from, size_t n) noexcept;
 
 inline size_t CopyUser(void* to, const void* from, size_t n) noexcept {

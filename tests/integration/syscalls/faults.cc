@@ -4,6 +4,7 @@
 #pragma GCC diagnostic ignored "-Wdeprecated-declarations"
 #include <setjmp.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <ucontext.h>
 
 #include <atomic>
@@ -59,6 +60,8 @@ void Repair(int, siginfo_t* info, void* context) {
   std::printf("  repairs: at the page: %d code: %d in the function: %d mask kept: %d blocked: %d %d %d\n",
               info->si_addr == g_page, info->si_code, pc >= begin && pc < begin + 64,
               sigismember(&c->uc_sigmask, SIGUSR2) == 1, Blocked(SIGSEGV), Blocked(SIGUSR1), Blocked(SIGUSR2));
+  static constexpr unsigned char kReturn[] = {0x48, 0xc7, 0xc0, SYS_rt_sigreturn};  // mov $..., %rax
+  std::printf("  returns to the kernel: %d\n", std::memcmp(__builtin_return_address(0), kReturn, sizeof kReturn) == 0);
   mprotect(g_page, kPage, PROT_READ | PROT_WRITE);
 }
 void RepairQuietly(int) {

@@ -206,6 +206,7 @@ IoError ApplySetting(SettingId id, std::string_view value, const char* where, Se
     case SettingId::kAllow:
       if (IoError e = TakeUsers(value, where, out)) return e;
       break;
+    case SettingId::kProgramUring: out->program_uring = static_cast<ProgramUring>(choice); break;
     case SettingId::kSysctls: out->sysctl_seed = static_cast<SysctlSeed>(choice); break;
     case SettingId::kCount: break;
   }

@@ -64,6 +64,12 @@ enum class SysctlSeed : uint8_t {
   kKernelEachSocket,  // the same again whenever a member creates a socket
 };
 
+enum class ProgramUring : uint8_t {
+  kAuto,  // off for programs that register descriptors with epoll through it
+  kOn,
+  kOff,
+};
+
 struct Settings {
   HostConfig host;         // name, interface, addresses, routes, tick, busy polling, engine, loopback
   uint32_t mtu = 0;        // 0: the interface's
@@ -71,6 +77,7 @@ struct Settings {
   Sysctls sysctls;         // defaults and the file's sysctl lines; seeding from the kernel is SeedSysctls' job
   std::array<uint64_t, 4> sysctl_given{};  // bit per row of kSysctlTable that a sysctl line set
   SysctlSeed sysctl_seed = SysctlSeed::kDefault;
+  ProgramUring program_uring = ProgramUring::kAuto;
   int kernel_destination_count = 0;
   std::array<IpPrefix, kMaxKernelDestinations> kernel_destinations;
   uint64_t arena_bytes = 0;

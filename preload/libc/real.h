@@ -33,6 +33,9 @@
 
 #include "io/base/sys.h"
 
+struct io_uring;
+struct io_uring_params;
+
 namespace ustcp::real {
 
 enum class Symbol : uint16_t {

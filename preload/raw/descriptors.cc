@@ -6,6 +6,7 @@
 #include "preload/calls/parts.h"
 #include "preload/descriptors/placeholder.h"
 #include "preload/raw/raw_call.h"
+#include "preload/runtime/program_uring.h"
 #include "preload/transfer/page_waits.h"
 #include "preload/transfer/translate.h"
 
@@ -65,6 +66,14 @@ long Kcmp(long one, long other, long type, long first, long second, long) noexce
         if (SocketRef ref = FindSocket(static_cast<int>(fd))) OwnPlaceholder(static_cast<int>(fd), *ref);
   }
   return ToKernel<SYS_kcmp>(one, other, type, first, second, 0);
+}
+
+// entry.cc jumps here, so the address to return to is in the object that called syscall().
+long IoUringSetup(long entries, long params, long, long, long, long) noexcept {
+  if (!program_uring::Allowed(__builtin_return_address(0))) return ToErrno(-ENOSYS);
+  auto fd = static_cast<int>(ToKernel<SYS_io_uring_setup>(entries, params, 0, 0, 0, 0));
+  if (fd >= 0) program_uring::Made();
+  return Returned(fd);
 }
 
 long Preadv2(long fd, long iov, long count, long low, long high, long flags) noexcept {

@@ -96,6 +96,7 @@ long Accept4(long fd, long address, long length, long flags, long, long) noexcep
 long Recvmsg(long fd, long message, long flags, long, long, long) noexcept;
 long Recvmmsg(long fd, long messages, long count, long flags, long timeout, long) noexcept;
 long Kcmp(long one, long other, long type, long first, long second, long) noexcept;
+long IoUringSetup(long entries, long params, long, long, long, long) noexcept;
 long Preadv2(long fd, long iov, long count, long low, long high, long flags) noexcept;
 long Pwritev2(long fd, long iov, long count, long low, long high, long flags) noexcept;
 long Poll(long fds, long n, long timeout, long, long, long) noexcept;

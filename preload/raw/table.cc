@@ -85,7 +85,7 @@ constexpr Table MakeTable() {
   t[SYS_pidfd_getfd] = ReturnsDescriptor<SYS_pidfd_getfd>;
   t[SYS_perf_event_open] = ReturnsDescriptor<SYS_perf_event_open>;
   t[SYS_userfaultfd] = ReturnsDescriptor<SYS_userfaultfd>;
-  t[SYS_io_uring_setup] = ReturnsDescriptor<SYS_io_uring_setup>;
+  t[SYS_io_uring_setup] = IoUringSetup;
 
   t[SYS_fstat] = WhenOurs<SYS_fstat, ::fstat>;
   t[SYS_stat] = WhenAttached<SYS_stat, ::stat>;

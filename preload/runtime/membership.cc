@@ -16,6 +16,7 @@
 #include "preload/descriptors/stale.h"
 #include "preload/libc/signals.h"
 #include "preload/libc/stdio_streams.h"
+#include "preload/runtime/program_uring.h"
 #include "preload/runtime/runtime.h"
 
 using namespace ustcp;
@@ -71,6 +72,7 @@ int AttachProcess(bool quiet) noexcept {
   if (!registered.test_and_set()) pthread_atfork(BeforeFork, AfterForkInParent, AfterForkInChild);
   signals::Attach();
   fd_table::Use(runtime::OwnProcess());
+  program_uring::Attached();
   return 0;
 }
 

@@ -365,9 +365,9 @@ int WaitEpoll(EpollSet& set, int real_epfd, bool has_kernel_members, epoll_event
     if (ask_kernel && !kernel_first) from_kernel();
     return count == 0 && faulted ? -EFAULT : count;
   };
-  // The slot and its generation name the file behind real_epfd for as long as it lives.
-  WaitPoll polls[2] = {
-      {has_kernel_members ? real_epfd : -1, POLLIN, 0, reinterpret_cast<uintptr_t>(&set) << 16 ^ set.generation}, {}};
+  // The slot and its generation name the file behind real_epfd for as long as it lives. It is watched in any case: what the
+  // program's own io_uring, or a call that was not seen, registers there shows now.
+  WaitPoll polls[2] = {{real_epfd, POLLIN, 0, reinterpret_cast<uintptr_t>(&set) << 16 ^ set.generation}, {}};
   WaitPoll& poll = polls[0];
   Seat seat(t);
   bool interrupted = false, timed_out = false;
@@ -387,6 +387,10 @@ int WaitEpoll(EpollSet& set, int real_epfd, bool has_kernel_members, epoll_event
     FlushHome();
     EpollSleep(set, *t.waiter);
     Sleep why = SleepUnless(t, seat, ready, polls, deadline, others.wake_at(), mask);
+    if (poll.revents != 0 && !has_kernel_members) {
+      has_kernel_members = true;
+      set.has_kernel_members.store(true);
+    }
     ask_kernel = has_kernel_members && (poll.revents != 0 || why != Sleep::kLook);
     kernel_first = false;
     poll.revents = 0;

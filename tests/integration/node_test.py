@@ -32,8 +32,8 @@ class Node(programs.TestCase):
         self.net.kernel('openssl', 'req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes',
                         '-subj', '/CN=test', '-days', '2', '-keyout', self.key, '-out', self.certificate)
 
-    def start(self, start, address, tls):
-        server = start('node', self.scripts[0], address, PORT, self.www, *([self.key, self.certificate] if tls else []))
+    def start(self, start, address, tls, *variables):
+        server = start('env', *variables, 'node', self.scripts[0], address, PORT, self.www, *([self.key, self.certificate] if tls else []))
         harness.wait_until(lambda: 'ready' in server.log() or not server.running(), 20, 'server listens')
         return server
 
@@ -45,8 +45,8 @@ class Node(programs.TestCase):
         server.stop(patience=20)
         self.assertEqual((server.wait(1), server.log()), (0, 'ready\nreads beside: many\n'))
 
-    def serve(self, address, tls):
-        server = self.start(self.start_server, address, tls)
+    def serve(self, address, tls, *variables):
+        server = self.start(self.start_server, address, tls, *variables)
         self.load(self.url(address, tls), self.files, '--connections', self.connections, '--at-a-time', AT_A_TIME,
                   timeout=self.patience)
         self.load(self.url(address, tls), self.files, '--connections', AT_A_TIME, '--at-a-time', AT_A_TIME, '--requests', 20)
@@ -67,6 +67,10 @@ class Node(programs.TestCase):
 
     def test_https_server(self):
         self.serve(HOST4, True)
+
+    def test_http_server_told_to_use_a_ring(self):
+        """ustcp refuses it: epoll_ctl and the files go the other way."""
+        self.serve(HOST4, False, 'UV_USE_IO_URING=1')
 
     def test_http_client(self):
         self.fetch(self.net.peer4, False)

@@ -2,10 +2,10 @@
 // shares or has of its own: with CLONE_FILES, too, it gets a table, since it cannot see what its parent writes into ours.
 // What one of the two then closes is gone for the other, which notices as of any call that it did not see.
 #include <linux/sched.h>
-#include <sys/prctl.h>
 #include <unistd.h>
 
 #include "preload/calls/parts.h"
+#include "preload/libc/thread_identity.h"
 #include "preload/raw/raw_call.h"
 #include "preload/runtime/membership.h"
 #include "preload/runtime/runtime.h"
@@ -13,25 +13,6 @@
 
 namespace ustcp::raw {
 namespace {
-
-// The C library's own idea of its thread, which fork() renews and a bare clone does not: the number by which it marks the
-// arena's locks, and the list that tells the kernel of those held when the thread dies.
-class ThreadIdentity {
- public:
-  ThreadIdentity() noexcept {
-    if (sys::Call(SYS_prctl, PR_GET_TID_ADDRESS, sys::Arg(&number_)) < 0) number_ = nullptr;
-    if (sys::Call(SYS_get_robust_list, 0, sys::Arg(&list_), sys::Arg(&bytes_)) < 0) list_ = nullptr;
-  }
-  void RenewInChild() const noexcept {
-    if (number_ != nullptr) *number_ = static_cast<int>(sys::Call(SYS_gettid));
-    if (list_ != nullptr) sys::Call(SYS_set_robust_list, sys::Arg(list_), sys::Arg(bytes_));
-  }
-
- private:
-  int* number_ = nullptr;
-  void* list_ = nullptr;
-  size_t bytes_ = 0;
-};
 
 struct HowToFork {
   long number;

@@ -127,6 +127,10 @@ USTCP_EXPORT pid_t _Fork() noexcept {
   return ForkWithTable([](const void*) noexcept { return real::_Fork(); }, nullptr);
 }
 
+void ustcp::FinishForkInChild() noexcept {
+  if (Attached()) AfterForkInChild();
+}
+
 pid_t ustcp::ForkWithTable(pid_t (*make)(const void* how) noexcept, const void* how) noexcept {
   if (!Attached()) return make(how);
   BeforeFork();

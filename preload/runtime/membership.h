@@ -13,6 +13,8 @@ void AttachQuietly() noexcept;
 // fork by a way of the caller's: `make` is called with the child's table prepared, and its outcome, which is fork's,
 // decides what becomes of it. No handlers of pthread_atfork are run.
 pid_t ForkWithTable(pid_t (*make)(const void* how) noexcept, const void* how) noexcept;
+// In a child that does not come back out of `make`.
+void FinishForkInChild() noexcept;
 
 // exec hands the sockets on: the program that starts finds this in its environment, and takes them up before its main().
 // A program without it does not look for a host at all until it asks for a TCP socket.

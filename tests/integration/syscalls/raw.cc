@@ -1,6 +1,8 @@
 // The same calls through syscall(), as programs make them that go past the C library's names (libuv closes descriptors so,
 // vsftpd forks so), in the kernel's forms.
 #include <linux/sched.h>
+#include <sched.h>
+#include <setjmp.h>
 #include <sys/eventfd.h>
 #include <sys/syscall.h>
 
@@ -293,6 +295,18 @@ void Children(Address address) {
     clone_args how{};
     how.exit_signal = SIGCHLD;
     return syscall(SYS_clone3, &how, sizeof how);
+  });
+  Child("clone of the C library", address, [] {
+    static char stack[1 << 16];
+    static jmp_buf to_child;
+    // The child goes on as those of the others do, on its copy of the parent's stack.
+    if (setjmp(to_child) != 0) return 0L;
+    return static_cast<long>(clone(
+        [](void*) {
+          longjmp(to_child, 1);
+          return 0;
+        },
+        stack + sizeof stack, SIGCHLD, nullptr));
   });
   Show("clone with flags that exclude each other", syscall(SYS_clone, CLONE_NEWNS | CLONE_FS | SIGCHLD, 0, 0, 0, 0));
   clone_args how{};

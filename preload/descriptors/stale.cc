@@ -116,7 +116,8 @@ bool BeforeSleep::Look() noexcept {
   Instant now = MonotonicNow();
   runtime::t_clock_ns = NanosOf(now);
   if (!TakeTurn()) {
-    wake_at_ = InstantFromNanos(g_looked_ns.load(std::memory_order_relaxed)) + kInterval;
+    // Late enough that the kernel's clock need not be set anew for each of the short sleeps of a busy thread.
+    wake_at_ = now + kAsleep;
     return false;
   }
   uint32_t before = Count();

@@ -5,7 +5,8 @@
 //   - at fork and exec, which look at all entries,
 //   - when poll or select would report the number,
 //   - at any call on one of our sockets, once every kInterval,
-//   - before a thread sleeps: no later than kInterval after that, for as many entries as are looked at in one go.
+//   - before a thread sleeps, or when it was looked less than kInterval ago, after it has slept for kAsleep; the rest of a
+//     large table follows while it sleeps.
 // Until then, what is written to the number reaches the old connection only. An entry that is found out is closed.
 //
 // Looking is one ppoll() for many entries: what lies under a socket of ours is unconnected and says POLLHUP, which no file,
@@ -24,6 +25,7 @@
 namespace ustcp::stale {
 
 inline constexpr Duration kInterval = 4ms;
+inline constexpr Duration kAsleep = 50ms;
 
 extern std::atomic<int64_t> g_looked_ns;
 

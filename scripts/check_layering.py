@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Checks that includes point one way: preload -> io -> stack, tools -> io and stack.
+"""Checks that includes point one way: preload -> io -> stack, tools -> io and stack; and within stack/ from each folder to
+those of lower rank.
 
 The protocol core may in addition include only the system headers listed here: language support and constants, nothing
 that reads a clock, owns a descriptor or a thread, or allocates. Usage: check_layering.py [ROOT]
@@ -15,6 +16,9 @@ LAYERS = {
     'preload': {'stack', 'io', 'preload'},
     'tools': {'stack', 'io', 'tools'},
 }
+
+# A file of stack/ may include its own folder and folders of lower rank. What lies in stack/ itself puts the parts together.
+STACK_RANKS = {'base': 0, 'wire': 1, 'time': 1, 'sync': 1, 'mem': 1, 'host': 2, 'net': 3, 'tcp': 4, 'socket': 5, '': 6}
 
 STACK_SYSTEM = {
     # language support; containers of fixed size and views only
@@ -40,6 +44,16 @@ STACK_SYNC_SYSTEM = {'ctime', 'linux/futex.h', 'pthread.h', 'sys/syscall.h', 'sy
 INCLUDE = re.compile(r'^\s*#\s*include\s*(?:"([^"]+)"|<([^>]+)>)')
 
 
+def stack_folder(name):
+    parts = name.split('/')
+    return parts[1] if len(parts) > 2 else ''
+
+
+def points_down(name, own):
+    here, there = stack_folder(name), stack_folder(own)
+    return here == there or STACK_RANKS[there] < STACK_RANKS[here]
+
+
 def problems_of(root, path):
     name = path.relative_to(root).as_posix()
     layer = name.split('/', 1)[0]
@@ -55,6 +69,8 @@ def problems_of(root, path):
                 yield f'{name}:{number}: include "{own}" by its path from the root of the tree'
             elif target not in LAYERS[layer]:
                 yield f'{name}:{number}: {layer}/ must not include {own}'
+            elif layer == 'stack' and not points_down(name, own):
+                yield f'{name}:{number}: {own} is not below {stack_folder(name) or "stack"}/'
         elif layer == 'stack':
             allowed = STACK_SYSTEM | STACK_EXTRA.get(name, set())
             if name.startswith('stack/sync/'):

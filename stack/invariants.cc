@@ -5,8 +5,9 @@
 
 #include "stack/host/bufs.h"
 #include "stack/host/host.h"
-#include "stack/socket/listener.h"
+#include "stack/socket/socket.h"
 #include "stack/stack.h"
+#include "stack/tcp/listener.h"
 #include "stack/tcp/send_queue.h"
 #include "stack/tcp/tcb.h"
 
@@ -163,13 +164,13 @@ class Checker {
 
   void CheckTransmitList() {
     size_t count = 0;
-    const Connection* last = nullptr;
-    for (const Connection* c = shard_.tx_head; c != nullptr; last = c, c = c->tx_next) {
+    const TransmitNode* last = nullptr;
+    for (const TransmitNode* c = shard_.transmit.first(); c != nullptr; last = c, c = c->tx_next) {
       Expect(c->kind == SlotKind::kConnection && c->tx_listed, "a stranger on the transmit list");
       if (++count > listed_) break;
     }
     Expect(count == listed_, "the transmit list and its members disagree");
-    Expect(last == shard_.tx_tail, "wrong tail of the transmit list");
+    Expect(last == shard_.transmit.last(), "wrong tail of the transmit list");
   }
 
   // --- buffers ---

@@ -5,8 +5,13 @@
 #include <cerrno>
 
 #include "stack/host/bufs.h"
+#include "stack/net/neighbor.h"
+#include "stack/socket/readiness.h"
+#include "stack/socket/socket.h"
 #include "stack/socket/socket_internal.h"
 #include "stack/stack.h"
+#include "stack/tcp/listener.h"
+#include "stack/tcp/tcb.h"
 #include "stack/tcp/tcp.h"
 
 namespace ustcp {
@@ -169,11 +174,11 @@ void RepairShard(Context& ctx) noexcept {
   });
   SweepBufs(ctx);
   RearmTimers(ctx);
-  shard.tx_head = shard.tx_tail = nullptr;
+  shard.transmit.Forget();
   shard.connections.ForEachLive([&](Connection& conn) {
     conn.tx_listed = false;
     conn.tx_next = nullptr;
-    if (conn.state != TcpState::kClosed) TcpScheduleOutput(ctx, conn);
+    if (conn.state != TcpState::kClosed) ctx.shard.transmit.Add(conn);
   });
 
   if (victim != nullptr) {

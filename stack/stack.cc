@@ -7,7 +7,10 @@
 #include "stack/net/frames.h"
 #include "stack/net/ip.h"
 #include "stack/net/peek.h"
+#include "stack/socket/socket.h"
 #include "stack/socket/socket_ops.h"
+#include "stack/tcp/listener.h"
+#include "stack/tcp/tcb.h"
 #include "stack/tcp/tcp.h"
 
 namespace ustcp {
@@ -205,8 +208,8 @@ bool PollTransmit(Context& ctx, TxBatch& batch) noexcept {
     frame.pieces[0] = iovec{b->begin(), b->length};
     frame.owned = b;
   }
-  while (!batch.full() && shard.tx_head != nullptr) {
-    Connection& conn = *shard.tx_head;
+  while (!batch.full() && !shard.transmit.empty()) {
+    auto& conn = static_cast<Connection&>(*shard.transmit.first());
     TxFrame& frame = batch.frames[batch.count];
     frame.owned = nullptr;
     frame.piece_count = 0;
@@ -219,14 +222,9 @@ bool PollTransmit(Context& ctx, TxBatch& batch) noexcept {
     if (result == PollResult::kFrame) ++batch.count;
     if (result != PollResult::kNothing) continue;
     // It has nothing more to say: off the list, unless it put itself there again or is gone.
-    if (shard.tx_head == &conn) {
-      shard.tx_head = conn.tx_next;
-      if (shard.tx_head == nullptr) shard.tx_tail = nullptr;
-      conn.tx_next = nullptr;
-      conn.tx_listed = false;
-    }
+    if (shard.transmit.first() == &conn) shard.transmit.RemoveFirst();
   }
-  return shard.tx_head != nullptr || shard.ready_frames_head != nullptr;
+  return HasOutput(shard);
 }
 
 void ReleaseTransmitted(Context& ctx, TxBatch& batch) noexcept {
@@ -236,37 +234,6 @@ void ReleaseTransmitted(Context& ctx, TxBatch& batch) noexcept {
     batch.frames[i].owned = nullptr;
   }
   batch.count = 0;
-}
-
-void TcpScheduleOutput(Context& ctx, Connection& conn) noexcept {
-  if (conn.tx_listed) return;
-  Shard& shard = ctx.shard;
-  conn.tx_listed = true;
-  conn.tx_next = nullptr;
-  USTCP_FAULT_POINT();
-  if (shard.tx_tail != nullptr)
-    shard.tx_tail->tx_next = &conn;
-  else
-    shard.tx_head = &conn;
-  shard.tx_tail = &conn;
-}
-
-void UnscheduleOutput(Context& ctx, Connection& conn) noexcept {
-  if (!conn.tx_listed) return;
-  Shard& shard = ctx.shard;
-  Connection* before = nullptr;
-  for (Connection* c = shard.tx_head; c != nullptr; before = c, c = c->tx_next) {
-    if (c != &conn) continue;
-    if (before != nullptr)
-      before->tx_next = conn.tx_next;
-    else
-      shard.tx_head = conn.tx_next;
-    USTCP_FAULT_POINT();
-    if (shard.tx_tail == &conn) shard.tx_tail = before;
-    break;
-  }
-  conn.tx_listed = false;
-  conn.tx_next = nullptr;
 }
 
 Instant NextDeadline(Context& ctx) noexcept { return std::min(ctx.shard.timers.NextDeadline(), NetNextDeadline(ctx)); }

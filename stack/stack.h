@@ -1,7 +1,7 @@
 // The facade for drivers: what io/ and preload/ do with a shard whose lock they hold.
 #pragma once
 
-#include "stack/frame.h"
+#include "stack/base/frame.h"
 #include "stack/host/host.h"
 
 namespace ustcp {
@@ -14,7 +14,7 @@ void OnFrame(Context& ctx, RxFrame& frame) noexcept;
 bool PollTransmit(Context& ctx, TxBatch& batch) noexcept;
 
 // Has something to transmit right now.
-inline bool HasOutput(const Shard& shard) { return shard.tx_head != nullptr || shard.ready_frames_head != nullptr; }
+inline bool HasOutput(const Shard& shard) { return !shard.transmit.empty() || shard.ready_frames_head != nullptr; }
 
 // After the batch was written: frees the buffers its frames own and empties it.
 void ReleaseTransmitted(Context& ctx, TxBatch& batch) noexcept;
@@ -34,10 +34,6 @@ Instant NextDeadline(Context& ctx) noexcept;
 void PublishDeadline(Context& ctx) noexcept;
 // Fires everything due at ctx.now.
 void OnDeadline(Context& ctx) noexcept;
-
-// Makes the shard consistent after the holder of its lock died: rebuilds every list from the slots, resets the connection
-// that was being changed towards its peer.
-void RepairShard(Context& ctx) noexcept;
 
 // A buffer on its way to ctx.shard (kOnTheWay): comes back to the pool when whoever sent or took it died in between. False
 // when that cannot be told now, since the sender's shard is held.

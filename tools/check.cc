@@ -8,10 +8,11 @@
 #include <set>
 
 #include "io/base/clock.h"
-#include "stack/socket/listener.h"
 #include "stack/socket/readiness.h"
 #include "stack/socket/socket.h"
 #include "stack/stack.h"
+#include "stack/sync/futex.h"
+#include "stack/tcp/listener.h"
 #include "stack/tcp/tcb.h"
 
 namespace ustcp::tool {

@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include "io/base/version.h"
+#include "stack/create.h"
 #include "stack/host/host.h"
 #include "tools/commands.h"
 

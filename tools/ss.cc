@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
+#include "stack/tcp/tcb.h"
 #include "tools/check.h"
 #include "tools/commands.h"
 

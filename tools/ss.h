@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "stack/host/host.h"
+#include "stack/tcp/tcb.h"
 
 namespace ustcp::tool {
 

@@ -7,6 +7,9 @@
 #include <map>
 
 #include "io/base/clock.h"
+#include "stack/socket/socket.h"
+#include "stack/tcp/listener.h"
+#include "stack/tcp/tcb.h"
 #include "stack/tcp/tcp.h"
 #include "tools/commands.h"
 #include "tools/ss.h"
@@ -81,7 +84,7 @@ std::string InformationText(const Connection& c, Instant now) {
   if ((info.tcpi_options & TCPI_OPT_SACK) != 0) word("sack");
   if ((info.tcpi_options & TCPI_OPT_ECN) != 0) word("ecn");
   CcKind kind = c.socket != nullptr ? c.socket->options.congestion : CcKind::kCubic;
-  word(kCcNames[static_cast<size_t>(kind) % std::size(kCcNames)]);
+  word(CcName(kind));
   if ((info.tcpi_options & TCPI_OPT_WSCALE) != 0)
     word(fmt::format("wscale:{},{}", static_cast<int>(info.tcpi_snd_wscale), static_cast<int>(info.tcpi_rcv_wscale)));
   word(fmt::format("rto:{}", info.tcpi_rto / 1000.0));
@@ -170,7 +173,7 @@ class Collector {
     SocketRow& row = Add(c.state, c.tuple, c.shard);
     row.recv_queue = TcpReadable(c);
     row.send_queue = TcpUnacked(c);
-    if (const Socket* s = c.socket) FillSocket(row, *s);
+    if (const Socket* s = SocketOf(c.socket)) FillSocket(row, *s);
     row.timer = TimerText(c, now_);
     if (information_) row.information = InformationText(c, now_);
     if (memory_)

@@ -8,7 +8,7 @@
 #include <cstdint>
 
 #include "io/device/tap.h"
-#include "stack/frame.h"
+#include "stack/base/frame.h"
 #include "stack/time/time.h"
 
 namespace ustcp {

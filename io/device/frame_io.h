@@ -6,7 +6,7 @@
 
 #include "io/device/frame_sink.h"
 #include "io/engine/engine_types.h"
-#include "stack/frame.h"
+#include "stack/base/frame.h"
 #include "stack/mem/buf.h"
 
 namespace ustcp {

@@ -5,7 +5,7 @@
 #include <concepts>
 #include <type_traits>
 
-#include "stack/frame.h"
+#include "stack/base/frame.h"
 
 namespace ustcp {
 

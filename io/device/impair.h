@@ -9,7 +9,7 @@
 
 #include "io/device/frame_sink.h"
 #include "stack/base/bytes.h"
-#include "stack/frame.h"
+#include "stack/base/frame.h"
 #include "stack/time/time.h"
 
 namespace ustcp {

@@ -6,7 +6,7 @@
 #include <cstdint>
 
 #include "stack/base/bytes.h"
-#include "stack/frame.h"
+#include "stack/base/frame.h"
 
 namespace ustcp {
 

@@ -11,7 +11,7 @@
 #include "io/base/report.h"
 #include "io/base/sys.h"
 #include "io/device/net_admin.h"
-#include "stack/frame.h"
+#include "stack/base/frame.h"
 
 namespace ustcp {
 namespace {

@@ -19,7 +19,7 @@
 #include "io/engine/engine_types.h"
 #include "io/engine/plain_engine.h"
 #include "io/engine/uring.h"
-#include "stack/frame.h"
+#include "stack/base/frame.h"
 #include "stack/mem/buf.h"
 
 namespace ustcp {

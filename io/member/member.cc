@@ -11,6 +11,7 @@
 #include "io/member/arena_map.h"
 #include "io/member/keeper_channel.h"
 #include "io/member/keeper_start.h"
+#include "stack/create.h"
 
 namespace ustcp {
 

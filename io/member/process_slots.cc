@@ -5,7 +5,8 @@
 #include "io/base/parse.h"
 #include "io/base/sys.h"
 #include "io/member/member.h"
-#include "stack/sync/waiter.h"
+#include "stack/host/waiter.h"
+#include "stack/sync/futex.h"
 
 namespace ustcp {
 

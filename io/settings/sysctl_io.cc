@@ -5,7 +5,7 @@
 #include "io/base/parse.h"
 #include "io/base/sys.h"
 #include "io/settings/settings.h"
-#include "stack/socket/socket_options.h"
+#include "stack/tcp/socket_options.h"
 
 namespace ustcp {
 
@@ -51,11 +51,10 @@ bool ParseSysctl(const SysctlInfo& info, std::string_view text, Sysctls* out) no
   int32_t* field = FieldOf(info, out);
   if (field == &out->tcp_congestion_control) {
     text = TrimText(text);
-    for (size_t i = 0; i < sizeof(kCcNames) / sizeof(kCcNames[0]); ++i)
-      if (text == kCcNames[i]) {
-        *field = static_cast<int32_t>(i);
-        return true;
-      }
+    if (CcKind kind; CcFromName(text, kind)) {
+      *field = static_cast<int32_t>(kind);
+      return true;
+    }
   }
   int64_t values[3];
   for (int i = 0; i < info.count; ++i)

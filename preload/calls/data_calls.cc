@@ -3,7 +3,7 @@
 
 #include "preload/calls/interpose.h"
 #include "preload/transfer/transfer.h"
-#include "stack/net/address.h"
+#include "stack/base/address.h"
 
 extern "C" [[noreturn]] void __chk_fail() noexcept;
 

@@ -6,7 +6,7 @@
 #pragma once
 
 #include "preload/descriptors/fd_table.h"
-#include "stack/net/address.h"
+#include "stack/base/address.h"
 
 namespace ustcp {
 

@@ -3,10 +3,11 @@
 #include <algorithm>
 
 #include "stack/host/bufs.h"
-#include "stack/socket/listener.h"
 #include "stack/socket/readiness.h"
+#include "stack/socket/socket.h"
 #include "stack/socket/socket_ops.h"
 #include "stack/stack.h"
+#include "stack/tcp/listener.h"
 
 namespace ustcp::keeper {
 
@@ -201,7 +202,7 @@ bool Burial::SweepShard(Host& host, Shard& shard, Wakes& wakes, Instant now) {
     // It may have been the one that was told of a connection, or have died accepting it.
     { ListenerLock guard(listener); }
     if (listener.accept_count.load() != 0 && listener.socket != nullptr)
-      Notify(lock.ctx, *listener.socket, EPOLLIN | EPOLLRDNORM);
+      Notify(lock.ctx, *SocketOf(listener.socket), EPOLLIN | EPOLLRDNORM);
   });
   lock.Unlock();
   FlushWakes(lock.ctx, wakes);

@@ -14,7 +14,7 @@ class Burial {
  public:
   // `slot` is in state kDead.
   explicit Burial(uint16_t slot) : slot_(slot) {}
-  // Goes on as far as locks allow without waiting: a holder may be stopped. True when the slot is free.
+  // Waits for no shard's lock, whose holder may be stopped; locks below it are held briefly, and waited for. True when the slot is free.
   bool Advance(Host& host, Wakes& wakes, Instant now);
   uint16_t slot() const { return slot_; }
 

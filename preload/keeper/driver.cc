@@ -22,8 +22,10 @@
 #include "preload/keeper/confine.h"
 #include "preload/keeper/log.h"
 #include "preload/keeper/setup.h"
+#include "stack/create.h"
 #include "stack/net/neighbor.h"
 #include "stack/stack.h"
+#include "stack/sync/futex.h"
 
 namespace ustcp::keeper {
 

@@ -19,6 +19,7 @@
 #include "preload/keeper/driver.h"
 #include "preload/keeper/log.h"
 #include "preload/keeper/setup.h"
+#include "stack/create.h"
 #include "stack/host/host.h"
 
 namespace ustcp::keeper {

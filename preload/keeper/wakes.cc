@@ -2,6 +2,8 @@
 
 #include <unistd.h>
 
+#include "stack/sync/futex.h"
+
 namespace ustcp::keeper {
 
 Wakes::~Wakes() {

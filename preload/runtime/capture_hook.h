@@ -1,7 +1,7 @@
 // Capture of this process's frames (setting `capture`): one file per process, FILE.PID.
 #pragma once
 
-#include "stack/frame.h"
+#include "stack/base/frame.h"
 #include "stack/time/time.h"
 
 namespace ustcp::runtime {

@@ -14,6 +14,8 @@
 #include "io/base/sys.h"
 #include "preload/libc/signals.h"
 #include "preload/runtime/capture_hook.h"
+#include "stack/create.h"
+#include "stack/sync/futex.h"
 
 extern char** environ;
 

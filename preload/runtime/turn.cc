@@ -5,6 +5,7 @@
 #include "preload/runtime/capture_hook.h"
 #include "preload/runtime/process.h"
 #include "stack/stack.h"
+#include "stack/sync/futex.h"
 
 namespace ustcp::runtime {
 

@@ -5,7 +5,7 @@
 #include <algorithm>
 
 #include "preload/transfer/page_waits.h"
-#include "stack/net/address.h"
+#include "stack/base/address.h"
 #include "stack/socket/socket_ops.h"
 
 namespace ustcp {

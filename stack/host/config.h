@@ -5,8 +5,8 @@
 #include <array>
 #include <cstdint>
 
-#include "stack/frame.h"
-#include "stack/net/address.h"
+#include "stack/base/address.h"
+#include "stack/base/frame.h"
 
 namespace ustcp {
 

@@ -7,12 +7,13 @@
 
 #include "stack/base/sysctl.h"
 #include "stack/host/config.h"
+#include "stack/host/neighbor_table.h"
 #include "stack/host/port_table.h"
 #include "stack/host/process_table.h"
 #include "stack/host/shard.h"
 #include "stack/host/tuple_table.h"
+#include "stack/host/waiter.h"
 #include "stack/mem/arena.h"
-#include "stack/net/neighbor.h"
 #include "stack/time/time.h"
 
 namespace ustcp {
@@ -89,18 +90,9 @@ struct Context {
   uint32_t Random() noexcept;
 };
 
-// A number that changes whenever the layout of anything in the arena does.
-uint64_t LayoutHash() noexcept;
-
-// Lays out a host in zeroed memory of `bytes`. `seed` is 32 random bytes. Returns null when the memory is too small.
-Host* CreateHost(void* memory, size_t bytes, const HostConfig& config, const Sysctls& sysctls,
-                 const std::array<uint8_t, 32>& seed, Instant now) noexcept;
-
-// The least memory CreateHost accepts; most of it stays untouched in a sparse mapping.
-size_t MinimumArenaBytes() noexcept;
-
-// Takes a free shard (initialising it on first use), or null when all are taken. Caller holds host_lock.
-Shard* TakeShard(Host& host, uint16_t process, Instant now) noexcept;
+// Makes the shard consistent after the holder of its lock died: rebuilds every list from the slots, resets the connection
+// that was being changed towards its peer. Defined where all kinds of slots are known (stack/repair.cc).
+void RepairShard(Context& ctx) noexcept;
 
 // For whoever has just got the lock of ctx.shard, with what the lock said: sees to it that the shard's time does not go back,
 // and repairs the shard when its previous holder died.

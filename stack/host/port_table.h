@@ -4,7 +4,7 @@
 
 #include <cstdint>
 
-#include "stack/net/address.h"
+#include "stack/base/address.h"
 #include "stack/sync/robust_mutex.h"
 
 namespace ustcp {

@@ -6,18 +6,29 @@
 #include <cstdint>
 
 #include "stack/base/counters.h"
+#include "stack/host/datagrams.h"
+#include "stack/host/icmp_limiter.h"
+#include "stack/host/transmit_list.h"
+#include "stack/host/waiter.h"
 #include "stack/mem/buf.h"
 #include "stack/mem/slot_pool.h"
-#include "stack/net/icmp_limit.h"
-#include "stack/net/reassembly.h"
-#include "stack/socket/listener.h"
-#include "stack/socket/readiness.h"
-#include "stack/socket/socket.h"
 #include "stack/sync/robust_mutex.h"
-#include "stack/tcp/tcb.h"
 #include "stack/time/timer_wheel.h"
 
 namespace ustcp {
+
+// Of the layers above, which the host keeps and does not look into.
+struct Connection;
+struct EpollItem;
+struct EpollSet;
+struct HalfOpen;
+struct Listener;
+struct Socket;
+struct TimeWait;
+struct TxSegment;
+struct WaitEntry;
+
+inline constexpr int kMaxShards = 256;
 
 // Frames that other shards' drivers hand over: pushed without a lock, taken all at once by whoever holds the shard's.
 // A Buf here holds a whole frame as the driver read it (virtio header at `offset`).
@@ -98,8 +109,7 @@ struct Shard {
   BufPool bufs;
   TimerWheel timers;
 
-  Connection* tx_head;  // connections with something to say, in order of arrival
-  Connection* tx_tail;
+  TransmitList transmit;   // connections with something to say, in order of arrival
   Buf* ready_frames_head;  // whole frames ready to go: replies without a connection, ARP, ICMP
   Buf* ready_frames_tail;
   // What the holder of the lock is in the middle of, for the repair when it dies there.

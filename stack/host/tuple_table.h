@@ -6,8 +6,8 @@
 #include <atomic>
 #include <cstdint>
 
+#include "stack/base/address.h"
 #include "stack/mem/slot_pool.h"
-#include "stack/net/address.h"
 #include "stack/sync/robust_mutex.h"
 
 namespace ustcp {

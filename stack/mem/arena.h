@@ -7,8 +7,6 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "stack/sync/robust_mutex.h"
-
 namespace ustcp {
 
 // Where the arena is mapped in every member process. Free under ASan's and the default x86-64 layout; ThreadSanitizer

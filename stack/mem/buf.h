@@ -7,7 +7,7 @@
 #include <cstdint>
 
 #include "stack/base/bytes.h"
-#include "stack/frame.h"
+#include "stack/base/frame.h"
 #include "stack/mem/arena.h"
 
 namespace ustcp {

@@ -21,11 +21,9 @@ struct SlotHeader {
   uint32_t generation = 0;  // grows each time the slot is taken: a stale reference shows
 };
 
+// T may be incomplete where a pool is only declared: a shard has the pools of layers that it knows by name only.
 template <typename T>
 class SlotPool {
-  static_assert(std::is_base_of_v<SlotHeader, T>);
-  static_assert(std::is_trivially_destructible_v<T>);
-
  public:
   void Init(SpanAllocator* spans, uint32_t owner) noexcept {
     span_source_ = spans;
@@ -96,26 +94,30 @@ class SlotPool {
     SlotHeader header;
     FreeSlot* next;
   };
-  static constexpr size_t kStride = (sizeof(T) + 63) / 64 * 64;
-  static constexpr uint32_t kSlotsPerSpan = static_cast<uint32_t>((kSpanBytes - kSpanHeaderBytes) / kStride);
-  static_assert(sizeof(T) >= sizeof(FreeSlot));
+  static constexpr size_t Stride() {
+    static_assert(std::is_base_of_v<SlotHeader, T>);
+    static_assert(std::is_trivially_destructible_v<T>);
+    static_assert(sizeof(T) >= sizeof(FreeSlot));
+    return (sizeof(T) + 63) / 64 * 64;
+  }
+  static constexpr uint32_t SlotsPerSpan() { return static_cast<uint32_t>((kSpanBytes - kSpanHeaderBytes) / Stride()); }
 
   static T* SlotAt(SpanHeader* span, uint32_t i) {
-    return reinterpret_cast<T*>(reinterpret_cast<uintptr_t>(span) + kSpanHeaderBytes + i * kStride);
+    return reinterpret_cast<T*>(reinterpret_cast<uintptr_t>(span) + kSpanHeaderBytes + i * Stride());
   }
 
   bool Grow() noexcept {
     SpanHeader* span = span_source_->Take();
     if (span == nullptr) return false;
     span->kind = T::kSlotKind;
-    span->slot_bytes = static_cast<uint32_t>(kStride);
+    span->slot_bytes = static_cast<uint32_t>(Stride());
     span->owner = owner_;
-    for (uint32_t i = kSlotsPerSpan; i-- > 0;) {
+    for (uint32_t i = SlotsPerSpan(); i-- > 0;) {
       auto* slot = new (SlotAt(span, i)) FreeSlot{};
       slot->next = free_;
       free_ = slot;
     }
-    span->slot_count = kSlotsPerSpan;
+    span->slot_count = SlotsPerSpan();
     span->next = spans_;
     spans_ = span;
     return true;

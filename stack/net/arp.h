@@ -2,9 +2,9 @@
 // to it, and otherwise only updates what it knows.
 #pragma once
 
+#include "stack/base/address.h"
 #include "stack/base/bytes.h"
 #include "stack/base/drop_reason.h"
-#include "stack/net/address.h"
 
 namespace ustcp {
 

@@ -1,8 +1,8 @@
 // From IP to the protocol above it.
 #include "stack/host/host.h"
-#include "stack/net/icmp.h"
-#include "stack/net/input.h"
-#include "stack/tcp/tcp.h"
+#include "stack/net/icmp_output.h"
+#include "stack/net/ip_input.h"
+#include "stack/net/transport.h"
 #include "stack/wire/icmpv6.h"
 #include "stack/wire/ipv6.h"
 #include "stack/wire/tcp.h"

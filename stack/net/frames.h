@@ -4,10 +4,10 @@
 
 #include <cstdint>
 
+#include "stack/base/address.h"
 #include "stack/base/bytes.h"
-#include "stack/frame.h"
+#include "stack/base/frame.h"
 #include "stack/mem/buf.h"
-#include "stack/net/address.h"
 
 namespace ustcp {
 

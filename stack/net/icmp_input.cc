@@ -2,11 +2,11 @@
 #include <algorithm>
 
 #include "stack/host/host.h"
-#include "stack/net/input.h"
 #include "stack/net/ip.h"
+#include "stack/net/ip_input.h"
 #include "stack/net/ip_output.h"
 #include "stack/net/ndisc.h"
-#include "stack/tcp/tcp.h"
+#include "stack/net/transport.h"
 #include "stack/wire/icmp.h"
 #include "stack/wire/icmpv6.h"
 #include "stack/wire/ipv6.h"

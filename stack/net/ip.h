@@ -3,8 +3,8 @@
 
 #include <cstdint>
 
-#include "stack/frame.h"
-#include "stack/net/address.h"
+#include "stack/base/address.h"
+#include "stack/base/frame.h"
 #include "stack/net/neighbor.h"
 
 namespace ustcp {

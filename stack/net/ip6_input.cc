@@ -1,8 +1,8 @@
 // IPv6 input (RFC 8200, RFC 4443).
 #include "stack/host/host.h"
-#include "stack/net/icmp.h"
-#include "stack/net/input.h"
+#include "stack/net/icmp_output.h"
 #include "stack/net/ip.h"
+#include "stack/net/ip_input.h"
 #include "stack/net/reassembly.h"
 #include "stack/net/route.h"
 #include "stack/wire/icmpv6.h"

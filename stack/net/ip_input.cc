@@ -1,8 +1,8 @@
 // Ethernet and IPv4 input (RFC 894, RFC 791, RFC 1122 3.2).
+#include "stack/net/ip_input.h"
 #include "stack/host/host.h"
 #include "stack/net/arp.h"
 #include "stack/net/frames.h"
-#include "stack/net/input.h"
 #include "stack/net/ip.h"
 #include "stack/net/reassembly.h"
 #include "stack/net/route.h"

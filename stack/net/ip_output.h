@@ -1,9 +1,9 @@
 // Sending of everything that is not TCP: whole packets from the network layer itself.
 #pragma once
 
+#include "stack/base/address.h"
 #include "stack/base/bytes.h"
 #include "stack/mem/buf.h"
-#include "stack/net/address.h"
 #include "stack/net/ip.h"
 
 namespace ustcp {

@@ -3,7 +3,7 @@
 #pragma once
 
 #include "stack/base/drop_reason.h"
-#include "stack/net/input.h"
+#include "stack/net/ip_input.h"
 #include "stack/wire/icmpv6.h"
 
 namespace ustcp {

@@ -6,7 +6,7 @@
 #include "stack/host/host.h"
 #include "stack/net/arp.h"
 #include "stack/net/frames.h"
-#include "stack/net/icmp.h"
+#include "stack/net/icmp_output.h"
 #include "stack/net/ip.h"
 #include "stack/net/ndisc.h"
 #include "stack/wire/ethernet.h"

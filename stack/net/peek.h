@@ -1,8 +1,8 @@
 // A quick look into a frame to find the shard it is for, before anything has been verified.
 #pragma once
 
+#include "stack/base/address.h"
 #include "stack/base/bytes.h"
-#include "stack/net/address.h"
 
 namespace ustcp {
 

@@ -5,8 +5,8 @@
 
 #include "stack/host/host.h"
 #include "stack/net/frames.h"
-#include "stack/net/icmp.h"
-#include "stack/net/input.h"
+#include "stack/net/icmp_output.h"
+#include "stack/net/ip_input.h"
 #include "stack/wire/ethernet.h"
 #include "stack/wire/icmpv6.h"
 #include "stack/wire/ipv4.h"

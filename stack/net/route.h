@@ -3,7 +3,7 @@
 // wins.
 #pragma once
 
-#include "stack/net/address.h"
+#include "stack/base/address.h"
 
 namespace ustcp {
 

@@ -7,8 +7,11 @@
 
 #include "stack/base/user_vector.h"
 #include "stack/host/host.h"
+#include "stack/socket/readiness.h"
+#include "stack/socket/socket.h"
 #include "stack/socket/socket_internal.h"
 #include "stack/socket/socket_ops.h"
+#include "stack/tcp/tcb.h"
 #include "stack/tcp/tcp.h"
 
 namespace ustcp {

@@ -1,7 +1,11 @@
 // What TCP tells the socket layer (declared in stack/tcp/tcp.h).
 #include "stack/base/fault.h"
 #include "stack/host/host.h"
+#include "stack/socket/readiness.h"
+#include "stack/socket/socket.h"
 #include "stack/socket/socket_internal.h"
+#include "stack/tcp/listener.h"
+#include "stack/tcp/tcb.h"
 #include "stack/tcp/tcp.h"
 
 namespace ustcp {
@@ -17,19 +21,19 @@ void StoreLevel(Socket& s, const Connection* conn) noexcept {
   s.ready.store(level);
 }
 
-Socket* SocketForAccepted(Context& ctx, Listener& listener, Connection& conn) noexcept {
+bool SocketForAccepted(Context& ctx, Listener& listener, Connection& conn) noexcept {
   ListenerLock guard(listener);
-  Socket* parent = listener.socket;
-  if (parent == nullptr) return nullptr;
+  Socket* parent = SocketOf(listener.socket);
+  if (parent == nullptr) return false;
   if (listener.accept_queue_full()) {
     ctx.counters().Add(Counter::kTcpExtListenOverflows);
     ctx.counters().Add(Counter::kTcpExtListenDrops);
-    return nullptr;
+    return false;
   }
   Socket* s = ctx.shard.sockets.Take();
   if (s == nullptr) {
     ctx.counters().Add(Counter::kTcpExtListenDrops);
-    return nullptr;
+    return false;
   }
   s->parent = &listener;  // first: who waits nowhere in its parent's queue is nobody's
   USTCP_FAULT_POINT();
@@ -60,11 +64,11 @@ Socket* SocketForAccepted(Context& ctx, Listener& listener, Connection& conn) no
   USTCP_FAULT_POINT();
   parent->ready.store(EPOLLIN | EPOLLRDNORM);
   Notify(ctx, *parent, EPOLLIN | EPOLLRDNORM);
-  return s;
+  return true;
 }
 
 void SocketEvents(Context& ctx, Connection& conn, uint32_t events) noexcept {
-  Socket* s = conn.socket;
+  Socket* s = SocketOf(conn.socket);
   if (s == nullptr) return;
   if (s->state == SocketState::kConnecting && conn.state != TcpState::kSynSent && conn.state != TcpState::kSynRecv &&
       conn.state != TcpState::kClosed)
@@ -80,7 +84,7 @@ void SocketError(Context& ctx, Connection& conn, int error) noexcept {
 }
 
 void SocketDetach(Context& ctx, Connection& conn) noexcept {
-  Socket* s = conn.socket;
+  Socket* s = SocketOf(conn.socket);
   if (s == nullptr) return;
   conn.socket = nullptr;
   USTCP_FAULT_POINT();

@@ -6,6 +6,8 @@
 #include "stack/base/user_copy.h"
 #include "stack/host/host.h"
 #include "stack/socket/socket_internal.h"
+#include "stack/sync/futex.h"
+#include "stack/tcp/listener.h"
 
 namespace ustcp {
 namespace {

@@ -11,9 +11,9 @@
 #include <atomic>
 #include <cstdint>
 
+#include "stack/host/waiter.h"
 #include "stack/mem/slot_pool.h"
 #include "stack/sync/robust_mutex.h"
-#include "stack/sync/waiter.h"
 
 namespace ustcp {
 

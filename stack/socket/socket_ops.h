@@ -9,9 +9,9 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "stack/base/address.h"
 #include "stack/base/result.h"
 #include "stack/base/user_vector.h"
-#include "stack/net/address.h"
 #include "stack/time/time.h"
 
 namespace ustcp {

@@ -9,8 +9,11 @@
 
 #include "stack/base/user_copy.h"
 #include "stack/host/host.h"
+#include "stack/socket/socket.h"
 #include "stack/socket/socket_internal.h"
 #include "stack/socket/socket_ops.h"
+#include "stack/tcp/listener.h"
+#include "stack/tcp/tcb.h"
 #include "stack/tcp/tcp.h"
 
 namespace ustcp {
@@ -208,13 +211,9 @@ Error SetCongestion(Context& ctx, Socket& s, const void* value, socklen_t length
   if (length < 1) return Error{EINVAL};
   char name[kCongestionNameBytes] = {};
   if (CopyFromUser(name, value, std::min<size_t>(length, sizeof name - 1)) != 0) return Error{EFAULT};
-  for (size_t i = 0; i < std::size(kCcNames); ++i) {
-    if (std::strcmp(name, kCcNames[i]) != 0) continue;
-    s.options.congestion = static_cast<CcKind>(i);
-    Changed(ctx, s, TcpOptionChange::kCongestion, static_cast<int>(i));
-    return kOk;
-  }
-  return Error{ENOENT};
+  if (!CcFromName(name, s.options.congestion)) return Error{ENOENT};
+  Changed(ctx, s, TcpOptionChange::kCongestion, static_cast<int>(s.options.congestion));
+  return kOk;
 }
 
 Error SetTcpLevel(Context& ctx, Socket& s, int name, const void* value, socklen_t length) {
@@ -420,7 +419,7 @@ Error GetTcpLevel(Context& ctx, Socket& s, int name, void* value, socklen_t* len
     case TCP_INFO: return GetInfo(ctx, s, value, length);
     case TCP_CONGESTION: {
       char cc[kCongestionNameBytes] = {};
-      std::strncpy(cc, kCcNames[static_cast<size_t>(o.congestion)], sizeof cc - 1);
+      std::strncpy(cc, CcName(o.congestion), sizeof cc - 1);
       return PutBytes(cc, sizeof cc, value, length);
     }
     default: return Error{ENOPROTOOPT};

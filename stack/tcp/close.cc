@@ -6,16 +6,18 @@
 
 #include "stack/base/fault.h"
 #include "stack/host/host.h"
+#include "stack/tcp/connection_timers.h"
 #include "stack/tcp/input.h"
 #include "stack/tcp/isn.h"
 #include "stack/tcp/output.h"
 #include "stack/tcp/receive.h"
+#include "stack/tcp/receive_window.h"
 #include "stack/tcp/reply.h"
 #include "stack/tcp/send_queue.h"
 #include "stack/tcp/state.h"
+#include "stack/tcp/tcb.h"
 #include "stack/tcp/time_wait.h"
-#include "stack/tcp/timers.h"
-#include "stack/tcp/window.h"
+#include "stack/tcp/user.h"
 
 namespace ustcp {
 namespace {
@@ -88,7 +90,7 @@ void SendActiveReset(Context& ctx, Connection& conn) noexcept {
 void SendFin(Context& ctx, Connection& conn) noexcept {
   SetState(ctx, conn, conn.state == TcpState::kCloseWait ? TcpState::kLastAck : TcpState::kFinWait1);
   conn.snd.fin_queued = true;
-  TcpScheduleOutput(ctx, conn);
+  ctx.shard.transmit.Add(conn);
 }
 
 bool OnFinAcked(Context& ctx, Connection& conn, const Segment& seg, bool& reset) noexcept {
@@ -97,8 +99,7 @@ bool OnFinAcked(Context& ctx, Connection& conn, const Segment& seg, bool& reset)
     SocketEvents(ctx, conn, EPOLLOUT);
     return true;
   }
-  bool data_after_close = seg.end != seg.seq && (seg.end - (seg.fin() ? 1u : 0u)).After(conn.rcv_nxt);
-  if (conn.linger2_s < 0 || data_after_close) {
+  if (conn.linger2_s < 0 || seg.HasDataAfter(conn.rcv_nxt)) {
     ctx.counters().Add(Counter::kTcpExtTCPAbortOnData);
     FinishConnection(ctx, conn);
     reset = true;

@@ -5,18 +5,21 @@
 
 #include "stack/base/fault.h"
 #include "stack/host/host.h"
-#include "stack/tcp/ack.h"
+#include "stack/tcp/ack_check.h"
 #include "stack/tcp/close.h"
+#include "stack/tcp/connection_timers.h"
 #include "stack/tcp/input.h"
 #include "stack/tcp/isn.h"
+#include "stack/tcp/mss.h"
 #include "stack/tcp/output.h"
 #include "stack/tcp/paws.h"
+#include "stack/tcp/receive_window.h"
 #include "stack/tcp/recovery/env.h"
 #include "stack/tcp/reply.h"
 #include "stack/tcp/state.h"
+#include "stack/tcp/tcb.h"
 #include "stack/tcp/time_wait.h"
-#include "stack/tcp/timers.h"
-#include "stack/tcp/window.h"
+#include "stack/tcp/user.h"
 
 namespace ustcp {
 namespace {
@@ -74,7 +77,7 @@ void EnterSynReceived(Context& ctx, Connection& conn, Segment& seg) {
   conn.snd.snd_wnd = conn.snd.max_window = seg.window;
   SyncMss(ctx.sysctls(), conn);
   conn.syn_ack_due = true;
-  TcpScheduleOutput(ctx, conn);
+  ctx.shard.transmit.Add(conn);
 }
 
 // Frees the tuple for a new connection when all that holds it is a TIME_WAIT record that may be reused.
@@ -105,7 +108,7 @@ void EstablishPassive(Context& ctx, Connection& conn, Segment& seg, int64_t rtt_
   OnConnectionSegment(ctx, conn, seg);
 }
 
-Error TcpConnect(Context& ctx, Socket& socket) noexcept {
+Error TcpConnect(Context& ctx, TcpUser& socket) noexcept {
   const Sysctls& sysctls = ctx.sysctls();
   const SocketOptions& options = socket.options;
   Tuple tuple{socket.local, socket.peer};
@@ -160,7 +163,7 @@ Error TcpConnect(Context& ctx, Socket& socket) noexcept {
   socket.conn = conn;
   SetState(ctx, *conn, TcpState::kSynSent);
   ctx.counters().Add(Counter::kTcpActiveOpens);
-  TcpScheduleOutput(ctx, *conn);
+  ctx.shard.transmit.Add(*conn);
   ctx.shard.in_update = nullptr;
   return kOk;
 }

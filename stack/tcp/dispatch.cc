@@ -3,9 +3,11 @@
 #include <algorithm>
 
 #include "stack/host/host.h"
+#include "stack/net/transport.h"
 #include "stack/tcp/input.h"
 #include "stack/tcp/listen.h"
 #include "stack/tcp/reply.h"
+#include "stack/tcp/tcb.h"
 #include "stack/tcp/time_wait.h"
 
 namespace ustcp {

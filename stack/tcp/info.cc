@@ -4,9 +4,10 @@
 
 #include "stack/host/host.h"
 #include "stack/tcp/input.h"
+#include "stack/tcp/receive_window.h"
 #include "stack/tcp/send_queue.h"
 #include "stack/tcp/state.h"
-#include "stack/tcp/window.h"
+#include "stack/tcp/tcb.h"
 
 namespace ustcp {
 namespace {

@@ -7,17 +7,19 @@
 #include <algorithm>
 
 #include "stack/host/host.h"
-#include "stack/tcp/ack.h"
+#include "stack/tcp/ack_check.h"
 #include "stack/tcp/close.h"
+#include "stack/tcp/connection_timers.h"
+#include "stack/tcp/mss.h"
 #include "stack/tcp/output.h"
 #include "stack/tcp/paws.h"
 #include "stack/tcp/receive.h"
+#include "stack/tcp/receive_window.h"
 #include "stack/tcp/recovery/env.h"
 #include "stack/tcp/reply.h"
 #include "stack/tcp/state.h"
+#include "stack/tcp/tcb.h"
 #include "stack/tcp/time_wait.h"
-#include "stack/tcp/timers.h"
-#include "stack/tcp/window.h"
 
 namespace ustcp {
 namespace {
@@ -153,8 +155,7 @@ bool DataAfterShutdown(const Connection& conn, const Segment& seg) {
   if (conn.state == TcpState::kEstablished || conn.state == TcpState::kSynRecv) return false;
   // Behind the FIN there is no text: what begins there is ignored, what reaches over it is a fault (Linux resets).
   if (conn.fin_received && !seg.seq.Before(conn.rcv_nxt)) return false;
-  bool has_data = seg.end != seg.seq && (seg.end - (seg.fin() ? 1u : 0u)).After(conn.rcv_nxt);
-  return (conn.shut_rd || conn.fin_received) && has_data;
+  return (conn.shut_rd || conn.fin_received) && seg.HasDataAfter(conn.rcv_nxt);
 }
 
 bool MayCarryText(TcpState s) { return ReceivesData(s); }
@@ -163,7 +164,7 @@ bool MayCarryText(TcpState s) { return ReceivesData(s); }
 
 void AckNow(Context& ctx, Connection& conn) noexcept {
   conn.ack_now = true;
-  TcpScheduleOutput(ctx, conn);
+  ctx.shard.transmit.Add(conn);
 }
 
 void EnterQuickAck(Connection& conn, uint32_t most) noexcept {
@@ -191,9 +192,8 @@ void Establish(Context& ctx, Connection& conn, const Segment& seg) noexcept {
   SyncMss(ctx.sysctls(), conn);
   InitBufferSpace(ctx, conn);
   // Linux: tcp_initialize_rcv_mss.
-  constexpr uint32_t kDefaultMss = 536, kMinMss = 88;
-  uint32_t hint = std::min<uint32_t>({conn.advmss, conn.snd.mss, conn.rcv_wnd / 2, kDefaultMss});
-  conn.rcv_mss = static_cast<uint16_t>(std::max(hint, kMinMss));
+  uint32_t hint = std::min<uint32_t>({conn.advmss, conn.snd.mss, conn.rcv_wnd / 2, uint32_t{kDefaultMss}});
+  conn.rcv_mss = static_cast<uint16_t>(std::max<uint32_t>(hint, kMinMss));
   conn.pushed_seq = conn.snd.write_end;
   conn.last_ack_received = ctx.now;
   StartKeepalive(ctx, conn);

@@ -2,8 +2,8 @@
 // addresses, so that PAWS and TIME_WAIT reuse see monotonic values from one host).
 #pragma once
 
-#include "stack/net/address.h"
-#include "stack/tcp/seq.h"
+#include "stack/base/address.h"
+#include "stack/base/seq.h"
 #include "stack/time/time.h"
 
 namespace ustcp {

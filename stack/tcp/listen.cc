@@ -6,12 +6,16 @@
 #include "stack/host/host.h"
 #include "stack/tcp/input.h"
 #include "stack/tcp/isn.h"
+#include "stack/tcp/listener.h"
+#include "stack/tcp/mss.h"
 #include "stack/tcp/output.h"
 #include "stack/tcp/paws.h"
+#include "stack/tcp/receive_window.h"
 #include "stack/tcp/recovery/env.h"
 #include "stack/tcp/reply.h"
 #include "stack/tcp/state.h"
-#include "stack/tcp/window.h"
+#include "stack/tcp/tcb.h"
+#include "stack/tcp/user.h"
 
 namespace ustcp {
 namespace {
@@ -30,10 +34,10 @@ uint32_t DeferTimeouts(int32_t defer_s) {
 
 // What a listener's socket says, read once without its shard's lock: each value is one word, and a change that comes
 // between two of them is a change that came a moment later.
-const SocketOptions& OptionsOf(const Socket& s) { return s.options; }
+const SocketOptions& OptionsOf(const TcpUser& s) { return s.options; }
 
 // The socket of a listener that is still the one meant; null: it was closed.
-Socket* LiveSocket(Listener& listener, uint32_t generation) {
+TcpUser* LiveSocket(Listener& listener, uint32_t generation) {
   if (listener.kind != SlotKind::kListener || listener.generation != generation) return nullptr;
   ListenerLock guard(listener);
   return listener.generation == generation ? listener.socket : nullptr;
@@ -66,10 +70,6 @@ void ArmSynAckTimer(Context& ctx, HalfOpen& half) {
   ctx.shard.timers.Arm(half.timer, ctx.now + SynAckTimeout(ctx, half));
 }
 
-IpFields IpOf(const Context& ctx, uint8_t tos) {
-  return {tos, static_cast<uint8_t>(ctx.sysctls().ip_default_ttl), true};
-}
-
 bool SendSynAck(Context& ctx, HalfOpen& half) {
   TcpHeader h;
   h.seq = half.iss;
@@ -81,7 +81,7 @@ bool SendSynAck(Context& ctx, HalfOpen& half) {
   o.sack_permitted = half.sack_ok;
   if (half.timestamps_ok) o.timestamps = TcpTimestamps{TimestampClock(ctx.now, half.ts_offset), half.ts_recent};
   if (half.wscale_ok) o.window_scale = half.rcv_wscale;
-  return SendStandalone(ctx, half.path, half.tuple, h, o, IpOf(ctx, half.tos));
+  return SendStandalone(ctx, half.path, half.tuple, h, o, StandaloneIp(ctx, half.tos));
 }
 
 bool ResendSynAck(Context& ctx, HalfOpen& half) {
@@ -90,18 +90,6 @@ bool ResendSynAck(Context& ctx, HalfOpen& half) {
   ctx.counters().Add(Counter::kTcpRetransSegs);
   ctx.counters().Add(Counter::kTcpExtTCPSynRetrans);
   return true;
-}
-
-// An ACK in the name of the half-open connection, for segments it cannot use.
-void SendHalfOpenAck(Context& ctx, HalfOpen& half) {
-  TcpHeader h;
-  h.seq = half.iss + 1;
-  h.ack = half.irs + 1;
-  h.flags = kTcpAck;
-  h.window = static_cast<uint16_t>(std::min(half.rcv_wnd >> half.rcv_wscale, 65535u));
-  TcpOptions o;
-  if (half.timestamps_ok) o.timestamps = TcpTimestamps{TimestampClock(ctx.now, half.ts_offset), half.ts_recent};
-  SendStandalone(ctx, half.path, half.tuple, h, o, IpOf(ctx, half.tos));
 }
 
 // E5, E6: may this SYN have a place?
@@ -123,7 +111,7 @@ bool AdmitSyn(Context& ctx, const Listener& listener) {
 }
 
 // Windows and options of the SYN-ACK, from the SYN and the listener's socket.
-void Negotiate(Context& ctx, HalfOpen& half, const Socket& socket, const Segment& seg) {
+void Negotiate(Context& ctx, HalfOpen& half, const TcpUser& socket, const Segment& seg) {
   const Sysctls& sysctls = ctx.sysctls();
   const SocketOptions& options = OptionsOf(socket);
   const TcpOptions& theirs = seg.options;
@@ -150,7 +138,7 @@ void Negotiate(Context& ctx, HalfOpen& half, const Socket& socket, const Segment
 }
 
 void OnSyn(Context& ctx, Listener& listener, Segment& seg, const Tuple& tuple, const Seq* iss) {
-  Socket* socket = listener.socket;
+  TcpUser* socket = listener.socket;
   HalfOpen* half = nullptr;
   if (socket != nullptr && AdmitSyn(ctx, listener)) half = ctx.shard.half_opens.Take();
   if (half == nullptr) {
@@ -184,7 +172,7 @@ void OnSyn(Context& ctx, Listener& listener, Segment& seg, const Tuple& tuple, c
 }
 
 // Fills a fresh connection from what the handshake agreed on.
-void InitChild(Context& ctx, const HalfOpen& half, Connection& conn, const Socket& parent) {
+void InitChild(Context& ctx, const HalfOpen& half, Connection& conn, const TcpUser& parent) {
   const SocketOptions& options = OptionsOf(parent);
   conn.tuple = half.tuple;
   conn.hash = half.hash;
@@ -226,7 +214,7 @@ void InitChild(Context& ctx, const HalfOpen& half, Connection& conn, const Socke
 // The third ACK: a connection takes the half-open record's place. Null: no room (the record stays).
 Connection* Promote(Context& ctx, HalfOpen& half) {
   Listener& listener = *half.listener;
-  Socket* parent = LiveSocket(listener, half.listener_generation);
+  TcpUser* parent = LiveSocket(listener, half.listener_generation);
   if (parent == nullptr) return nullptr;
   Connection* conn = ctx.shard.connections.Take();
   if (conn == nullptr) {
@@ -237,7 +225,7 @@ Connection* Promote(Context& ctx, HalfOpen& half) {
   USTCP_FAULT_POINT();
   InitChild(ctx, half, *conn, *parent);
   SetState(ctx, *conn, TcpState::kSynRecv);
-  if (SocketForAccepted(ctx, listener, *conn) == nullptr) {
+  if (!SocketForAccepted(ctx, listener, *conn)) {
     ctx.shard.in_update = nullptr;
     ctx.shard.connections.Give(conn);
     return nullptr;
@@ -246,12 +234,6 @@ Connection* Promote(Context& ctx, HalfOpen& half) {
   ctx.host.ports.Add(conn->bind, half.tuple.local.port);
   ctx.counters().Add(Counter::kTcpPassiveOpens);
   return conn;
-}
-
-bool InWindow(const Segment& seg, Seq begin, Seq end) {
-  if (seg.seq == begin) return true;
-  if (seg.end.After(begin) && seg.seq.Before(end)) return true;
-  return seg.seq == end && seg.end == end;
 }
 
 // The handshake is over, badly: the embryonic connection goes, the listener is as before.
@@ -266,7 +248,7 @@ void DropEmbryo(Context& ctx, HalfOpen& half, const Segment& seg) {
 Listener* LookUpListener(Context& ctx, const Tuple& tuple, uint32_t hash) noexcept {
   SlotHeader* owner = ctx.host.ports.FindListener(tuple.local, hash);
   if (owner == nullptr || owner->kind != SlotKind::kSocket) return nullptr;
-  Listener* listener = static_cast<Socket*>(owner)->listener;
+  Listener* listener = static_cast<TcpUser*>(owner)->listener;
   if (listener == nullptr || listener->kind != SlotKind::kListener) return nullptr;
   ListenerLock guard(*listener);
   return listener->socket == owner ? listener : nullptr;
@@ -284,7 +266,7 @@ void OnListenSegment(Context& ctx, Listener& listener, Segment& seg, const Tuple
 
 void OnHalfOpenSegment(Context& ctx, HalfOpen& half, Segment& seg) noexcept {
   Listener& listener = *half.listener;
-  Socket* parent = LiveSocket(listener, half.listener_generation);
+  TcpUser* parent = LiveSocket(listener, half.listener_generation);
   if (parent == nullptr) {
     // The listener is gone: its half-open connections are nobody's.
     SendResetFor(ctx, *seg.packet, seg);
@@ -309,9 +291,9 @@ void OnHalfOpenSegment(Context& ctx, HalfOpen& half, Segment& seg) noexcept {
     return;
   }
   Seq begin = half.irs + 1;
-  if (paws_reject || !InWindow(seg, begin, begin + half.rcv_wnd)) {
+  if (paws_reject || !seg.Overlaps(begin, begin + half.rcv_wnd)) {
     if (!seg.rst() && !AnswerIsRateLimited(ctx, seg, half.last_oow_ack, Counter::kTcpExtTCPACKSkippedSynRecv))
-      SendHalfOpenAck(ctx, half);
+      SendAckFor(ctx, half, half.iss + 1, half.irs + 1);
     if (paws_reject) ctx.counters().Add(Counter::kTcpExtPAWSEstab);
     return;
   }
@@ -347,7 +329,7 @@ void OnHalfOpenSegment(Context& ctx, HalfOpen& half, Segment& seg) noexcept {
 
 void OnHalfOpenTimer(Context& ctx, HalfOpen& half) noexcept {
   Listener& listener = *half.listener;
-  Socket* parent = LiveSocket(listener, half.listener_generation);
+  TcpUser* parent = LiveSocket(listener, half.listener_generation);
   if (parent == nullptr) {
     FreeHalfOpen(ctx, half);
     return;

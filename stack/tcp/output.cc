@@ -4,13 +4,16 @@
 
 #include "stack/host/host.h"
 #include "stack/net/ip.h"
+#include "stack/tcp/connection_timers.h"
 #include "stack/tcp/input.h"
 #include "stack/tcp/isn.h"
+#include "stack/tcp/mss.h"
+#include "stack/tcp/receive_window.h"
 #include "stack/tcp/recovery/env.h"
 #include "stack/tcp/send_queue.h"
 #include "stack/tcp/state.h"
-#include "stack/tcp/timers.h"
-#include "stack/tcp/window.h"
+#include "stack/tcp/tcb.h"
+#include "stack/tcp/user.h"
 #include "stack/wire/tcp_options.h"
 
 namespace ustcp {
@@ -249,7 +252,6 @@ void SyncMss(const Sysctls& sysctls, Connection& conn) noexcept {
   if (conn.snd.timestamps_ok) mss -= static_cast<uint32_t>(kTimestampOptionBytes);
   // Never more than half of the largest window seen: a segment must not wait for the whole window (Linux:
   // tcp_bound_to_half_wnd).
-  constexpr uint32_t kDefaultMss = 536;
   uint32_t most = conn.snd.max_window > kDefaultMss ? conn.snd.max_window / 2 : conn.snd.max_window;
   if (most != 0 && mss > most) mss = std::max<uint32_t>(most, 68 - kTcpHeaderBytes);
   conn.snd.mss = static_cast<uint16_t>(mss);

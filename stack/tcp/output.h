@@ -31,8 +31,6 @@ NewData ChooseNewData(const Connection& conn, uint32_t max_segments) noexcept;
 
 // Payload bytes of the next segments: the MSS less what SACK blocks take.
 uint32_t CurrentMss(const Connection& conn) noexcept;
-// The MSS of a peer whose SYN has no such option (RFC 9293, 3.7.1).
-constexpr uint16_t DefaultPeerMss(bool v4) { return v4 ? 536 : 1220; }
 // The MSS option for a peer reached by `path`; `maxseg`: TCP_MAXSEG or 0.
 uint16_t AdvertisedMss(const Path& path, bool v4, uint16_t maxseg) noexcept;
 // Recomputes snd.mss from path, peer's MSS and window (Linux: tcp_sync_mss).

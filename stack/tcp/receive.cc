@@ -7,8 +7,10 @@
 
 #include "stack/base/fault.h"
 #include "stack/host/host.h"
+#include "stack/tcp/receive_window.h"
 #include "stack/tcp/segment.h"
-#include "stack/tcp/window.h"
+#include "stack/tcp/tcb.h"
+#include "stack/tcp/user.h"
 
 namespace ustcp {
 namespace {
@@ -276,8 +278,6 @@ void PurgeReceiveQueue(Context& ctx, Connection& conn) noexcept {
 }
 
 namespace {
-
-bool UrgentInline(const Connection& conn) { return conn.socket != nullptr && conn.socket->options.oob_inline; }
 
 // Linux's tcp_check_urg: a pointer that says nothing new is ignored.
 void NoteUrgentPointer(Context& ctx, Connection& conn, const Segment& seg) {

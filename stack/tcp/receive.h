@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "stack/tcp/tcb.h"
+#include "stack/tcp/user.h"
 
 namespace ustcp {
 
@@ -36,6 +37,9 @@ void TrimSackBlocks(Connection& conn) noexcept;
 
 // RFC 9293 3.10.7.4 "sixth, check the URG bit".
 void TakeUrgent(Context& ctx, Connection& conn, const Segment& seg) noexcept;
+
+// SO_OOBINLINE: the urgent byte stays in the stream.
+inline bool UrgentInline(const Connection& conn) { return conn.socket != nullptr && conn.socket->options.oob_inline; }
 
 inline uint32_t UnreadBytes(const Connection& conn) {
   return conn.rcv_nxt.raw() - conn.copied_seq.raw() - (conn.fin_received ? 1 : 0);

@@ -1,7 +1,13 @@
 #include "stack/tcp/reply.h"
 
+#include <algorithm>
+#include <cstring>
+
 #include "stack/host/host.h"
 #include "stack/net/frames.h"
+#include "stack/net/transport.h"
+#include "stack/tcp/isn.h"
+#include "stack/tcp/tcb.h"
 
 namespace ustcp {
 
@@ -31,6 +37,24 @@ bool SendStandalone(Context& ctx, const Path& path, const Tuple& tuple, TcpHeade
   QueueFrame(ctx, b);
   return true;
 }
+
+IpFields StandaloneIp(const Context& ctx, uint8_t tos) noexcept {
+  return {tos, static_cast<uint8_t>(ctx.sysctls().ip_default_ttl), true};
+}
+
+template <typename Record>
+void SendAckFor(Context& ctx, const Record& record, Seq seq, Seq ack) noexcept {
+  TcpHeader h;
+  h.seq = seq;
+  h.ack = ack;
+  h.flags = kTcpAck;
+  h.window = static_cast<uint16_t>(std::min(record.rcv_wnd >> record.rcv_wscale, 65535u));
+  TcpOptions o;
+  if (record.timestamps_ok) o.timestamps = TcpTimestamps{TimestampClock(ctx.now, record.ts_offset), record.ts_recent};
+  SendStandalone(ctx, record.path, record.tuple, h, o, StandaloneIp(ctx, record.tos));
+}
+template void SendAckFor(Context& ctx, const HalfOpen& record, Seq seq, Seq ack) noexcept;
+template void SendAckFor(Context& ctx, const TimeWait& record, Seq seq, Seq ack) noexcept;
 
 Tuple TupleOf(const TcpPacket& packet, uint16_t destination_port, uint16_t source_port) noexcept {
   return {{packet.destination, destination_port}, {packet.source, source_port}};

@@ -4,6 +4,7 @@
 
 #include "stack/base/counters.h"
 #include "stack/net/ip.h"
+#include "stack/net/transport.h"
 #include "stack/tcp/segment.h"
 
 namespace ustcp {
@@ -12,6 +13,13 @@ namespace ustcp {
 // in. Returns false when it could not be sent (no memory, peer unreachable).
 bool SendStandalone(Context& ctx, const Path& path, const Tuple& tuple, TcpHeader header, const TcpOptions& options,
                     const IpFields& ip) noexcept;
+
+// The IP header's fields of such a segment.
+IpFields StandaloneIp(const Context& ctx, uint8_t tos) noexcept;
+
+// An ACK in the name of a HalfOpen or TimeWait, for segments it cannot use.
+template <typename Record>
+void SendAckFor(Context& ctx, const Record& record, Seq seq, Seq ack) noexcept;
 
 // RFC 9293 3.10.7.1: the answer to a segment that belongs to nothing here. Never answers a RST.
 void SendResetFor(Context& ctx, const TcpPacket& packet, const Segment& seg) noexcept;

@@ -6,8 +6,8 @@
 #include <array>
 #include <cstdint>
 
+#include "stack/base/seq.h"
 #include "stack/base/sysctl.h"
-#include "stack/tcp/seq.h"
 #include "stack/time/time.h"
 
 namespace ustcp {

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include "stack/net/transport.h"
 #include "stack/tcp/tcp.h"
 #include "stack/wire/tcp.h"
 #include "stack/wire/tcp_options.h"
@@ -31,6 +32,14 @@ struct Segment {
   uint32_t length() const { return static_cast<uint32_t>(payload.size()); }
   // SEG.LEN
   uint32_t sequence_length() const { return end.raw() - seq.raw(); }
+  // With a window, as Linux's tcp_in_window: an empty segment at either end counts.
+  bool Overlaps(Seq window_begin, Seq window_end) const {
+    if (seq == window_begin) return true;
+    if (end.After(window_begin) && seq.Before(window_end)) return true;
+    return seq == window_end && end == window_end;
+  }
+  // Sequence numbers behind `nxt` that are not the FIN's.
+  bool HasDataAfter(Seq nxt) const { return end != seq && (end - (fin() ? 1u : 0u)).After(nxt); }
 };
 
 }  // namespace ustcp

@@ -7,6 +7,7 @@
 #include "stack/base/user_vector.h"
 #include "stack/host/host.h"
 #include "stack/tcp/recovery/env.h"
+#include "stack/tcp/tcb.h"
 #include "stack/tcp/tcp.h"
 
 namespace ustcp {

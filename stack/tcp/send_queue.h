@@ -4,7 +4,7 @@
 
 #include <cstddef>
 
-#include "stack/frame.h"
+#include "stack/base/frame.h"
 #include "stack/tcp/tcb.h"
 
 namespace ustcp {

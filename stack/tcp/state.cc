@@ -3,8 +3,9 @@
 #include "stack/base/check.h"
 #include "stack/base/fault.h"
 #include "stack/host/host.h"
+#include "stack/tcp/connection_timers.h"
 #include "stack/tcp/send_queue.h"
-#include "stack/tcp/timers.h"
+#include "stack/tcp/tcb.h"
 
 namespace ustcp {
 namespace {
@@ -34,7 +35,7 @@ void ReleaseResources(Context& ctx, Connection& conn) {
   ctx.shard.timers.Cancel(conn.timer);
   conn.delack_deadline = conn.slow_deadline = kNever;
   conn.slow_timer = SlowTimer::kNone;
-  UnscheduleOutput(ctx, conn);
+  ctx.shard.transmit.Remove(conn);
   USTCP_FAULT_POINT();
   ctx.host.tuples.Remove(conn);
   USTCP_FAULT_POINT();

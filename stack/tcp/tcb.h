@@ -19,19 +19,20 @@
 
 #include <cstdint>
 
+#include "stack/base/seq.h"
 #include "stack/host/port_table.h"
+#include "stack/host/transmit_list.h"
 #include "stack/host/tuple_table.h"
 #include "stack/mem/buf.h"
 #include "stack/net/ip.h"
-#include "stack/socket/socket_options.h"
+#include "stack/tcp/mss.h"
 #include "stack/tcp/recovery/sender.h"
-#include "stack/tcp/seq.h"
 #include "stack/time/timer_wheel.h"
 
 namespace ustcp {
 
 struct Listener;
-struct Socket;
+struct TcpUser;
 
 // RFC 9293 3.3.2, named and numbered as Linux does (tcp_info.tcpi_state, ss).
 enum class TcpState : uint8_t {
@@ -51,12 +52,11 @@ enum class TcpState : uint8_t {
 // What the slow timer of a connection stands for.
 enum class SlowTimer : uint8_t { kNone, kKeepalive, kFinWait2, kOrphan };
 
-struct Connection : TupleNode {
+struct Connection : TransmitNode {
   static constexpr SlotKind kSlotKind = SlotKind::kConnection;
 
   // --- hot: every segment ---
   TcpState state = TcpState::kClosed;
-  bool tx_listed = false;
   uint8_t snd_wscale = 0;  // the peer's shift: scales the windows it advertises
   uint8_t rcv_wscale = 0;  // ours
   bool wscale_ok : 1 = false;
@@ -72,17 +72,16 @@ struct Connection : TupleNode {
   bool probe_is_keepalive : 1 = false;
   bool nonagle_push : 1 = false;  // send what is queued without regard to Nagle once (TCP_NODELAY set)
   bool cork_more : 1 = false;     // the last send said MSG_MORE
-  Socket* socket = nullptr;       // null for orphans
-  Connection* tx_next = nullptr;  // shard's transmit list
+  TcpUser* socket = nullptr;      // null for orphans
 
   // Send sequence variables beside those in `snd`.
-  Seq snd_wl1;              // SEG.SEQ of the last window update
-  uint16_t peer_mss = 536;  // the peer's MSS option, lowered by TCP_MAXSEG
-  uint16_t advmss = 1460;   // the MSS option we send
-  uint16_t rcv_mss = 536;   // estimate of the peer's segment size (delayed ACK)
-  Seq snd_up;               // urgent: behind the urgent byte, when urgent_out
-  Seq snd_sml;              // end of the last small segment sent (Minshall)
-  Seq pushed_seq;           // end of the last byte marked PSH
+  Seq snd_wl1;                      // SEG.SEQ of the last window update
+  uint16_t peer_mss = kDefaultMss;  // the peer's MSS option, lowered by TCP_MAXSEG
+  uint16_t advmss = kEthernetMss;   // the MSS option we send
+  uint16_t rcv_mss = kDefaultMss;   // estimate of the peer's segment size (delayed ACK)
+  Seq snd_up;                       // urgent: behind the urgent byte, when urgent_out
+  Seq snd_sml;                      // end of the last small segment sent (Minshall)
+  Seq pushed_seq;                   // end of the last byte marked PSH
 
   // Receive sequence variables.
   Seq rcv_nxt;
@@ -189,8 +188,8 @@ struct HalfOpen : TupleNode {
   uint32_t ts_recent = 0;
   uint32_t ts_offset = 0;
   uint32_t syn_window = 0;  // the window in the SYN
-  uint16_t peer_mss = 536;
-  uint16_t advmss = 1460;
+  uint16_t peer_mss = kDefaultMss;
+  uint16_t advmss = kEthernetMss;
   uint8_t snd_wscale = 0;
   uint8_t rcv_wscale = 0;
   uint8_t timeouts = 0;     // times the timer fired

@@ -1,5 +1,5 @@
-// TCP's seams: what the network layer calls (input), what the socket layer calls (RFC 9293 3.9 user calls), what the driver
-// polls (output, timers), and what TCP calls back. All functions run with the lock of ctx.shard held, and the connection
+// TCP's seams: what the socket layer calls (RFC 9293 3.9 user calls), what the driver
+// polls (output, timers), and what TCP calls back. What the network layer calls is in stack/net/transport.h. All functions run with the lock of ctx.shard held, and the connection
 // belongs to that shard.
 #pragma once
 
@@ -8,9 +8,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "stack/base/frame.h"
 #include "stack/base/result.h"
-#include "stack/frame.h"
-#include "stack/net/address.h"
 #include "stack/time/time.h"
 
 namespace ustcp {
@@ -21,41 +20,10 @@ struct Host;
 struct Listener;
 struct Shard;
 struct SlotHeader;
-struct Socket;
 struct SocketOptions;
+struct TcpUser;
 class TcpView;
 class UserVector;
-
-// --- from the network layer ---
-
-// A TCP segment whose IP header and checksum have been verified. `segment` lies within frame.bytes. May take
-// frame.buffer.
-struct TcpPacket {
-  IpAddress source;
-  IpAddress destination;
-  Bytes segment;    // TCP header and payload
-  uint8_t tos = 0;  // with ECN bits
-  uint8_t ttl = 0;
-  uint16_t gso_size = 0;  // of a merged frame: bytes per original segment; 0: a single segment
-  RxFrame* frame = nullptr;
-};
-void TcpInput(Context& ctx, TcpPacket& packet) noexcept;
-
-// An ICMP error about a segment of ours: `tuple` and `seq` from the embedded packet (RFC 5927 checks are TCP's).
-enum class IcmpKind : uint8_t {
-  kPortUnreachable,
-  kHostUnreachable,
-  kNetUnreachable,
-  kProhibited,
-  kProtocolUnreachable,
-  kPacketTooBig,
-  kTimeExceeded,
-  kParameterProblem
-};
-void TcpIcmpError(Context& ctx, const Tuple& tuple, uint32_t seq, IcmpKind kind, uint32_t mtu) noexcept;
-
-// The neighbour of a path failed: connections in SYN_SENT end with EHOSTUNREACH, others remember a soft error.
-void TcpUnreachable(Context& ctx, const Tuple& tuple) noexcept;
 
 // --- from the socket layer ---
 
@@ -70,7 +38,7 @@ struct SendSource {
 
 // Active open. socket.local and socket.peer are set; registers the tuple. Errors: EADDRNOTAVAIL (tuple taken),
 // ENETUNREACH, ENOBUFS. On success socket.conn is in SYN_SENT and the SYN is due.
-Error TcpConnect(Context& ctx, Socket& socket) noexcept;
+Error TcpConnect(Context& ctx, TcpUser& socket) noexcept;
 // Copies into the send queue; returns the number of bytes taken (0: no room, or a fault). `more`: MSG_MORE. `urgent`:
 // MSG_OOB.
 size_t TcpSend(Context& ctx, Connection& conn, UserVector& from, bool more, bool urgent) noexcept;
@@ -88,7 +56,7 @@ size_t TcpUnacked(const Connection& conn) noexcept;     // SIOCOUTQ
 size_t TcpUnsent(const Connection& conn) noexcept;      // SIOCOUTQNSD
 size_t TcpSendRoom(const Connection& conn) noexcept;    // bytes a send would take now
 // The level of readiness (EPOLL bits) that the connection itself shows, as Linux's tcp_poll computes it.
-uint32_t TcpPoll(const Connection& conn, const Socket& socket) noexcept;
+uint32_t TcpPoll(const Connection& conn, const TcpUser& socket) noexcept;
 // shutdown(SHUT_WR): FIN after the queued data. Idempotent.
 void TcpShutdownWrite(Context& ctx, Connection& conn) noexcept;
 void TcpShutdownRead(Context& ctx, Connection& conn) noexcept;
@@ -131,16 +99,11 @@ enum class PollResult : uint8_t { kFrame, kConsumed, kNothing };
 PollResult TcpPollSegment(Context& ctx, Connection& conn, TxFrame& frame) noexcept;
 // A deadline passed: `owner` is a Connection, HalfOpen or TimeWait of this shard.
 void TcpOnTimer(Context& ctx, SlotHeader& owner) noexcept;
-// Puts the connection on the shard's transmit list (idempotent). In stack/stack.cc, as is the next.
-void TcpScheduleOutput(Context& ctx, Connection& conn) noexcept;
-// Takes it off again: before it is freed.
-void UnscheduleOutput(Context& ctx, Connection& conn) noexcept;
-
 // --- TCP calls back (socket/events.cc) ---
 
-// A handshake completed: makes the child socket and puts it in the listener's accept queue. Returns null when the queue
+// A handshake completed: makes the child socket and puts it in the listener's accept queue. False when the queue
 // or memory is full (the caller then behaves as tcp_abort_on_overflow says). conn.socket is set on success.
-Socket* SocketForAccepted(Context& ctx, Listener& listener, Connection& conn) noexcept;
+bool SocketForAccepted(Context& ctx, Listener& listener, Connection& conn) noexcept;
 // The connection's level may have changed, and `events` (EPOLL bits) just happened: stores the level, tells watchers.
 void SocketEvents(Context& ctx, Connection& conn, uint32_t events) noexcept;
 // The connection failed or was reset: stores SO_ERROR, tells watchers.

@@ -5,13 +5,15 @@
 #include <algorithm>
 
 #include "stack/host/host.h"
+#include "stack/tcp/connection_timers.h"
 #include "stack/tcp/input.h"
 #include "stack/tcp/output.h"
 #include "stack/tcp/receive.h"
+#include "stack/tcp/receive_window.h"
 #include "stack/tcp/reply.h"
 #include "stack/tcp/state.h"
-#include "stack/tcp/timers.h"
-#include "stack/tcp/window.h"
+#include "stack/tcp/tcb.h"
+#include "stack/tcp/user.h"
 
 namespace ustcp {
 namespace {

@@ -8,6 +8,7 @@
 #include "stack/tcp/paws.h"
 #include "stack/tcp/reply.h"
 #include "stack/tcp/state.h"
+#include "stack/tcp/tcb.h"
 
 namespace ustcp {
 namespace {
@@ -19,27 +20,8 @@ void Arm(Context& ctx, TimeWait& tw, Duration wait) {
   ctx.shard.timers.Arm(tw.timer, ctx.now + wait);
 }
 
-void SendTimeWaitAck(Context& ctx, TimeWait& tw) {
-  TcpHeader h;
-  h.seq = tw.snd_nxt;
-  h.ack = tw.rcv_nxt;
-  h.flags = kTcpAck;
-  h.window = static_cast<uint16_t>(std::min(tw.rcv_wnd >> tw.rcv_wscale, 65535u));
-  TcpOptions options;
-  if (tw.timestamps_ok) options.timestamps = TcpTimestamps{TimestampClock(ctx.now, tw.ts_offset), tw.ts_recent};
-  SendStandalone(ctx, tw.path, tw.tuple, h, options,
-                 {tw.tos, static_cast<uint8_t>(ctx.sysctls().ip_default_ttl), true});
-}
-
 void AnswerUnlessLimited(Context& ctx, TimeWait& tw, const Segment& seg, Counter skipped) {
-  if (!AnswerIsRateLimited(ctx, seg, tw.last_oow_ack, skipped)) SendTimeWaitAck(ctx, tw);
-}
-
-// Overlap with the window, as tcp_in_window: an empty segment at either end counts.
-bool InWindow(const Segment& seg, Seq begin, Seq end) {
-  if (seg.seq == begin) return true;
-  if (seg.end.After(begin) && seg.seq.Before(end)) return true;
-  return seg.seq == end && seg.end == end;
+  if (!AnswerIsRateLimited(ctx, seg, tw.last_oow_ack, skipped)) SendAckFor(ctx, tw, tw.snd_nxt, tw.rcv_nxt);
 }
 
 void NoteTimestamp(Context& ctx, TimeWait& tw, const Segment& seg) {
@@ -50,7 +32,7 @@ void NoteTimestamp(Context& ctx, TimeWait& tw, const Segment& seg) {
 
 // An orphan in FIN_WAIT2: only the peer's FIN is still expected.
 void OnFinWait2Segment(Context& ctx, TimeWait& tw, Segment& seg, bool paws_reject) {
-  if (paws_reject || !InWindow(seg, tw.rcv_nxt, tw.rcv_nxt + tw.rcv_wnd)) {
+  if (paws_reject || !seg.Overlaps(tw.rcv_nxt, tw.rcv_nxt + tw.rcv_wnd)) {
     AnswerUnlessLimited(ctx, tw, seg, Counter::kTcpExtTCPACKSkippedFinWait2);
     return;
   }
@@ -74,7 +56,7 @@ void OnFinWait2Segment(Context& ctx, TimeWait& tw, Segment& seg, bool paws_rejec
   tw.entered = ctx.now;
   NoteTimestamp(ctx, tw, seg);
   Arm(ctx, tw, TimeWaitLength(ctx));
-  SendTimeWaitAck(ctx, tw);
+  SendAckFor(ctx, tw, tw.snd_nxt, tw.rcv_nxt);
 }
 
 }  // namespace

@@ -5,8 +5,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "stack/base/address.h"
 #include "stack/base/bytes.h"
-#include "stack/net/address.h"
 
 namespace ustcp {
 

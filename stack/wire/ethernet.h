@@ -6,8 +6,8 @@
 #include <cstring>
 #include <optional>
 
+#include "stack/base/address.h"
 #include "stack/base/bytes.h"
-#include "stack/net/address.h"
 
 namespace ustcp {
 

@@ -5,10 +5,10 @@
 #include <cstdint>
 #include <optional>
 
+#include "stack/base/address.h"
 #include "stack/base/bytes.h"
 #include "stack/base/drop_reason.h"
-#include "stack/net/address.h"
-#include "stack/tcp/seq.h"
+#include "stack/base/seq.h"
 #include "stack/wire/checksum.h"
 
 namespace ustcp {

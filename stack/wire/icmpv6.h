@@ -5,9 +5,9 @@
 #include <cstdint>
 #include <optional>
 
+#include "stack/base/address.h"
 #include "stack/base/bytes.h"
 #include "stack/base/drop_reason.h"
-#include "stack/net/address.h"
 #include "stack/wire/checksum.h"
 #include "stack/wire/icmp.h"
 #include "stack/wire/ipv6.h"

@@ -6,9 +6,9 @@
 #include <cstring>
 #include <optional>
 
+#include "stack/base/address.h"
 #include "stack/base/bytes.h"
 #include "stack/base/drop_reason.h"
-#include "stack/net/address.h"
 #include "stack/wire/checksum.h"
 
 namespace ustcp {

@@ -6,8 +6,8 @@
 #include <cstdint>
 #include <optional>
 
+#include "stack/base/address.h"
 #include "stack/base/bytes.h"
-#include "stack/net/address.h"
 #include "stack/wire/icmpv6.h"
 
 namespace ustcp {

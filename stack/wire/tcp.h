@@ -7,7 +7,7 @@
 #include <optional>
 
 #include "stack/base/bytes.h"
-#include "stack/tcp/seq.h"
+#include "stack/base/seq.h"
 
 namespace ustcp {
 

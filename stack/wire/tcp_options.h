@@ -8,7 +8,7 @@
 #include <optional>
 
 #include "stack/base/bytes.h"
-#include "stack/tcp/seq.h"
+#include "stack/base/seq.h"
 #include "stack/wire/tcp.h"
 
 namespace ustcp {

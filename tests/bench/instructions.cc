@@ -11,6 +11,7 @@
 #include <cstring>
 #include <vector>
 
+#include "stack/socket/readiness.h"
 #include "tests/bench/link.h"
 
 namespace ustcp::bench {

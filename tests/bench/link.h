@@ -11,6 +11,7 @@
 #include <memory>
 #include <vector>
 
+#include "stack/socket/socket.h"
 #include "stack/socket/socket_ops.h"
 #include "stack/stack.h"
 #include "tests/support/test_host.h"

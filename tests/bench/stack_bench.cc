@@ -10,7 +10,10 @@
 #include <vector>
 
 #include "stack/base/user_copy.h"
+#include "stack/socket/readiness.h"
+#include "stack/socket/socket.h"
 #include "stack/sync/robust_mutex.h"
+#include "stack/tcp/listener.h"
 #include "tests/bench/link.h"
 
 namespace ustcp::bench {

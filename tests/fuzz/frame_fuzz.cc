@@ -13,8 +13,10 @@
 #include <vector>
 
 #include "stack/net/frames.h"
+#include "stack/socket/socket.h"
 #include "stack/socket/socket_ops.h"
 #include "stack/stack.h"
+#include "stack/tcp/tcb.h"
 #include "stack/wire/ethernet.h"
 #include "stack/wire/ipv4.h"
 #include "stack/wire/ipv6.h"

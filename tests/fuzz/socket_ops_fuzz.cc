@@ -18,6 +18,9 @@
 #include <vector>
 
 #include "stack/socket/readiness.h"
+#include "stack/socket/socket.h"
+#include "stack/tcp/listener.h"
+#include "stack/tcp/tcb.h"
 #include "tests/support/two_hosts.h"
 
 namespace ustcp {

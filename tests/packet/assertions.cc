@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <map>
 
+#include "stack/socket/socket.h"
 #include "stack/tcp/tcb.h"
 #include "stack/tcp/tcp.h"
 #include "tests/packet/calls.h"

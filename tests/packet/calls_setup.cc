@@ -11,6 +11,7 @@
 #include <cstring>
 #include <memory>
 
+#include "stack/socket/readiness.h"
 #include "stack/socket/socket_ops.h"
 #include "tests/packet/calls.h"
 

@@ -7,7 +7,10 @@
 #include <sstream>
 
 #include "stack/base/sysctl.h"
+#include "stack/socket/socket.h"
 #include "stack/socket/socket_ops.h"
+#include "stack/tcp/listener.h"
+#include "stack/tcp/tcb.h"
 #include "tests/packet/calls.h"
 #include "tests/packet/world.h"
 

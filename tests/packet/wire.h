@@ -6,8 +6,8 @@
 #include <string>
 #include <vector>
 
-#include "stack/frame.h"
-#include "stack/net/address.h"
+#include "stack/base/address.h"
+#include "stack/base/frame.h"
 #include "stack/time/time.h"
 #include "tests/packet/script.h"
 

@@ -12,6 +12,8 @@
 #include "io/device/frame_io.h"
 #include "io/member/arena_map.h"
 #include "io/member/keeper_channel.h"
+#include "stack/create.h"
+#include "stack/socket/socket.h"
 #include "stack/socket/socket_ops.h"
 #include "tests/support/keeper_fixture.h"
 

@@ -9,6 +9,7 @@
 #include <set>
 
 #include "io/member/keeper_channel.h"
+#include "stack/create.h"
 #include "tests/support/keeper_fixture.h"
 
 namespace ustcp::keeper_test {

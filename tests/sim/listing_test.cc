@@ -7,6 +7,7 @@
 
 #include <fcntl.h>
 
+#include "stack/socket/readiness.h"
 #include "tests/support/two_hosts.h"
 
 namespace ustcp {

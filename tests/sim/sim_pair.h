@@ -5,6 +5,10 @@
 
 #include <gtest/gtest.h>
 
+#include "stack/socket/readiness.h"
+#include "stack/socket/socket.h"
+#include "stack/tcp/listener.h"
+#include "stack/tcp/tcb.h"
 #include "tests/support/two_hosts.h"
 
 namespace ustcp::test {

@@ -1,4 +1,6 @@
 // E10 T12: both sides do the same thing at the same moment.
+#include "stack/socket/socket.h"
+#include "stack/tcp/tcb.h"
 #include "tests/sim/sim_pair.h"
 
 namespace ustcp::test {

@@ -2,10 +2,13 @@
 // and the connection ends in an orderly manner with nothing left behind. One thousand seeds (D1 D3 D4 D5 D15 T1 T3).
 #include <gtest/gtest.h>
 #include <netinet/in.h>
+#include <sys/epoll.h>
 
 #include <random>
 #include <vector>
 
+#include "stack/socket/socket.h"
+#include "stack/tcp/tcb.h"
 #include "tests/support/two_hosts.h"
 
 namespace ustcp::test {

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "stack/socket/socket.h"
 #include "stack/tcp/tcb.h"
 #include "stack/wire/tcp.h"
 #include "stack/wire/tcp_options.h"

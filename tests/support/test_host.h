@@ -5,6 +5,7 @@
 
 #include <gtest/gtest.h>
 
+#include "stack/create.h"
 #include "stack/host/host.h"
 
 namespace ustcp::test {

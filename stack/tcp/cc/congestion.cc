@@ -1,7 +1,6 @@
 #include "stack/tcp/cc/congestion.h"
 
 #include <algorithm>
-#include <cstring>
 
 #include "stack/base/check.h"
 #include "stack/tcp/cc/cubic.h"
@@ -9,23 +8,6 @@
 #include "stack/tcp/recovery/sender.h"
 
 namespace ustcp {
-
-const char* CcName(CcKind kind) noexcept {
-  switch (kind) {
-    case CcKind::kReno: return "reno";
-    case CcKind::kCubic: return "cubic";
-  }
-  return "?";
-}
-
-bool CcFromName(const char* name, CcKind& kind) noexcept {
-  for (uint8_t i = 0; i < kCcKindCount; ++i)
-    if (std::strcmp(name, CcName(static_cast<CcKind>(i))) == 0) {
-      kind = static_cast<CcKind>(i);
-      return true;
-    }
-  return false;
-}
 
 void CcInit(const SenderEnv& env, Sender& s, CcKind kind) noexcept {
   s.cc.kind = kind;

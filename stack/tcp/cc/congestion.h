@@ -1,14 +1,15 @@
-// Congestion control: how large the window may be. Which data is lost is decided in recovery/; the algorithms here are
-// told and answer with ssthresh and cwnd, both in segments, in the Sender. Dispatch is by enum because code pointers have
-// no place in the arena.
+// Congestion control: how large the window may be, in segments. Which data is lost is decided in recovery/: it tells the
+// algorithms here, and stores the threshold and the window to go back to that they answer with. They let the Sender's cwnd
+// grow themselves, and HyStart its ssthresh end slow start. Dispatch is by enum because code pointers have no place in the
+// arena.
 //
 // The window during fast recovery and CWR belongs to PRR (recovery/), not to the algorithm.
 #pragma once
 
 #include <cstdint>
 
-#include "stack/socket/socket_options.h"
-#include "stack/tcp/seq.h"
+#include "stack/base/seq.h"
+#include "stack/tcp/cc/kind.h"
 #include "stack/time/time.h"
 
 namespace ustcp {
@@ -16,7 +17,6 @@ namespace ustcp {
 struct Sender;
 struct SenderEnv;
 
-inline constexpr uint8_t kCcKindCount = 2;
 inline constexpr uint32_t kInitialCwnd = 10;  // RFC 6928
 inline constexpr uint32_t kInfiniteSsthresh = 0x7fffffff;
 
@@ -48,11 +48,6 @@ struct CcState {
     constexpr Vars() : cubic{} {}
   } vars;
 };
-
-// "reno", "cubic": the names of TCP_CONGESTION. A static string.
-const char* CcName(CcKind kind) noexcept;
-// False when there is no algorithm of that name.
-bool CcFromName(const char* name, CcKind& kind) noexcept;
 
 // Starts the algorithm afresh (a new connection, or TCP_CONGESTION changed it). cwnd and ssthresh stay.
 void CcInit(const SenderEnv& env, Sender& s, CcKind kind) noexcept;

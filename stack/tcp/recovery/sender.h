@@ -20,12 +20,13 @@
 #include <type_traits>
 
 #include "stack/base/counters.h"
+#include "stack/base/seq.h"
 #include "stack/base/sysctl.h"
 #include "stack/tcp/cc/congestion.h"
+#include "stack/tcp/mss.h"
 #include "stack/tcp/recovery/rate_sample.h"
 #include "stack/tcp/recovery/tx_segment.h"
 #include "stack/tcp/rtt.h"
-#include "stack/tcp/seq.h"
 #include "stack/time/time.h"
 
 namespace ustcp {
@@ -83,7 +84,7 @@ struct Sender {
   Seq write_end;               // behind the last queued byte, the FIN not counted; the Connection's
   uint32_t snd_wnd = 0;        // bytes, scaled; the Connection's
   uint32_t max_window = 0;     // largest snd_wnd seen; the Connection's
-  uint16_t mss = 536;          // payload bytes per segment; the Connection's. Lowered: OnMssLowered()
+  uint16_t mss = kDefaultMss;  // payload bytes per segment; the Connection's. Lowered: OnMssLowered()
   bool fin_queued = false;     // a FIN follows write_end; the Connection's
   bool sack_ok = false;        // negotiated; the Connection's, before the first data
   bool timestamps_ok = false;  // negotiated; the Connection's

@@ -7,8 +7,8 @@
 #include <cstdint>
 #include <type_traits>
 
+#include "stack/base/seq.h"
 #include "stack/mem/slot_pool.h"
-#include "stack/tcp/seq.h"
 #include "stack/time/time.h"
 
 namespace ustcp {

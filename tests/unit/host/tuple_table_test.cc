@@ -6,6 +6,7 @@
 #include <map>
 #include <random>
 
+#include "stack/tcp/tcb.h"
 #include "tests/support/test_host.h"
 
 namespace ustcp {

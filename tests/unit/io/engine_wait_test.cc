@@ -9,7 +9,8 @@
 #include <thread>
 
 #include "io/base/owned_fds.h"
-#include "stack/sync/waiter.h"
+#include "stack/host/waiter.h"
+#include "stack/sync/futex.h"
 #include "tests/unit/io/engine_fixture.h"
 
 namespace ustcp {

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "stack/base/bytes.h"
-#include "stack/frame.h"
+#include "stack/base/frame.h"
 
 namespace ustcp {
 

@@ -6,7 +6,9 @@
 #include <set>
 #include <vector>
 
+#include "stack/create.h"
 #include "stack/mem/buf.h"
+#include "stack/socket/socket.h"
 #include "tests/support/test_host.h"
 
 namespace ustcp {

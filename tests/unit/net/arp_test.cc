@@ -4,6 +4,7 @@
 
 #include "stack/net/frames.h"
 #include "stack/net/ip_output.h"
+#include "stack/net/neighbor.h"
 #include "tests/unit/net/net_rig.h"
 
 namespace ustcp::test {

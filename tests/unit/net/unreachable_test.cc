@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include "stack/socket/socket.h"
 #include "stack/socket/socket_ops.h"
 #include "stack/tcp/tcb.h"
 #include "tests/unit/net/net_rig.h"

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include "stack/socket/socket.h"
 #include "stack/socket/socket_ops.h"
 #include "tests/support/test_host.h"
 

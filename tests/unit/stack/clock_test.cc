@@ -2,6 +2,7 @@
 // shard in passing brings the time at which its own turn began.
 #include <gtest/gtest.h>
 
+#include "stack/tcp/tcb.h"
 #include "tests/support/tcp_pair.h"
 
 namespace ustcp::test {

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "stack/socket/readiness.h"
+#include "stack/socket/socket.h"
 #include "tests/support/two_hosts.h"
 
 namespace ustcp::test {

@@ -1,6 +1,7 @@
 // Ending connections. T1, T3, T7-T14, T16.
 #include <gmock/gmock.h>
 
+#include "stack/tcp/tcb.h"
 #include "tests/support/tcp_pair.h"
 
 namespace ustcp::test {

@@ -3,6 +3,7 @@
 #include <netinet/in.h>
 
 #include "stack/net/ip.h"
+#include "stack/socket/socket.h"
 #include "stack/tcp/send_queue.h"
 #include "stack/tcp/tcb.h"
 #include "stack/wire/tcp.h"

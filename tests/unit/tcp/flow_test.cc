@@ -3,6 +3,7 @@
 
 #include <sys/epoll.h>
 
+#include "stack/tcp/tcb.h"
 #include "tests/support/tcp_pair.h"
 
 namespace ustcp::test {

@@ -1,6 +1,8 @@
 // Opening connections when something goes wrong on the way. E1-E5, E9, E10, E12.
 #include <gmock/gmock.h>
 
+#include "stack/tcp/listener.h"
+#include "stack/tcp/tcb.h"
 #include "tests/support/tcp_pair.h"
 
 namespace ustcp::test {

@@ -7,9 +7,11 @@
 #include <vector>
 
 #include "stack/base/user_vector.h"
+#include "stack/net/transport.h"
 #include "stack/tcp/receive.h"
 #include "stack/tcp/segment.h"
 #include "stack/tcp/send_queue.h"
+#include "stack/tcp/tcb.h"
 #include "tests/support/test_host.h"
 
 namespace ustcp::test {

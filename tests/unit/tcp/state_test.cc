@@ -4,7 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "stack/host/host.h"
-#include "stack/tcp/window.h"
+#include "stack/tcp/receive_window.h"
 
 namespace ustcp {
 namespace {

@@ -7,8 +7,8 @@
 #include <string_view>
 #include <vector>
 
+#include "stack/base/address.h"
 #include "stack/base/bytes.h"
-#include "stack/net/address.h"
 #include "stack/wire/ethernet.h"
 
 namespace ustcp {

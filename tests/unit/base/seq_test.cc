@@ -1,5 +1,5 @@
 // D1: the order of sequence numbers across the wrap at 2^32 (RFC 9293 3.4).
-#include "stack/tcp/seq.h"
+#include "stack/base/seq.h"
 
 #include <gtest/gtest.h>
 

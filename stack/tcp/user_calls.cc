@@ -7,19 +7,19 @@
 #include "stack/base/fault.h"
 #include "stack/base/user_vector.h"
 #include "stack/host/host.h"
+#include "stack/tcp/connection_timers.h"
 #include "stack/tcp/input.h"
 #include "stack/tcp/output.h"
 #include "stack/tcp/receive.h"
+#include "stack/tcp/receive_window.h"
 #include "stack/tcp/recovery/env.h"
 #include "stack/tcp/send_queue.h"
 #include "stack/tcp/state.h"
-#include "stack/tcp/timers.h"
-#include "stack/tcp/window.h"
+#include "stack/tcp/tcb.h"
+#include "stack/tcp/user.h"
 
 namespace ustcp {
 namespace {
-
-bool UrgentInline(const Connection& conn) { return conn.socket != nullptr && conn.socket->options.oob_inline; }
 
 // Frees what lies before copied_seq.
 void TrimReceiveQueue(Context& ctx, Connection& conn) {
@@ -70,7 +70,7 @@ void OnQueued(Context& ctx, Connection& conn, bool more, bool urgent) {
     conn.snd_up = conn.snd.write_end;
     conn.urgent_out = true;
   }
-  TcpScheduleOutput(ctx, conn);
+  ctx.shard.transmit.Add(conn);
 }
 
 bool StreamReadable(const Connection& conn, uint32_t target) {
@@ -79,7 +79,7 @@ bool StreamReadable(const Connection& conn, uint32_t target) {
   return available >= target || conn.rcv_memory >= conn.rcvbuf || ReceiveWindow(conn) <= conn.rcv_mss;
 }
 
-bool StreamWritable(const Connection& conn, const Socket& socket) {
+bool StreamWritable(const Connection& conn, const TcpUser& socket) {
   uint32_t queued = QueuedBytes(conn);
   if (queued >= conn.sndbuf || conn.sndbuf - queued < queued / 2) return false;
   int32_t lowat = socket.options.notsent_lowat;
@@ -191,7 +191,7 @@ size_t TcpSendRoom(const Connection& conn) noexcept {
   return conn.state == TcpState::kEstablished || conn.state == TcpState::kCloseWait ? SendQueueRoom(conn) : 0;
 }
 
-uint32_t TcpPoll(const Connection& conn, const Socket& socket) noexcept {
+uint32_t TcpPoll(const Connection& conn, const TcpUser& socket) noexcept {
   bool closed = conn.state == TcpState::kClosed;
   bool receive_done = conn.fin_received || conn.shut_rd || closed;
   bool send_done = conn.snd.fin_queued || closed;
@@ -200,7 +200,7 @@ uint32_t TcpPoll(const Connection& conn, const Socket& socket) noexcept {
   if (receive_done) mask |= EPOLLIN | EPOLLRDNORM | EPOLLRDHUP;
   if (conn.state != TcpState::kSynSent && conn.state != TcpState::kSynRecv) {
     auto target = static_cast<uint32_t>(std::max(socket.options.rcvlowat, 1));
-    if (conn.urgent_data != 0 && conn.urgent_seq == conn.copied_seq && !socket.options.oob_inline) ++target;
+    if (TcpAtMark(conn) && !socket.options.oob_inline) ++target;
     if (StreamReadable(conn, target)) mask |= EPOLLIN | EPOLLRDNORM;
     if (send_done || StreamWritable(conn, socket)) mask |= EPOLLOUT | EPOLLWRNORM;
     if ((conn.urgent_data & kUrgentValid) != 0) mask |= EPOLLPRI;

@@ -1,4 +1,4 @@
-#include "stack/tcp/ack.h"
+#include "stack/tcp/ack_check.h"
 
 #include <sys/epoll.h>
 
@@ -6,13 +6,15 @@
 
 #include "stack/host/host.h"
 #include "stack/net/ip.h"
+#include "stack/tcp/connection_timers.h"
 #include "stack/tcp/output.h"
 #include "stack/tcp/paws.h"
+#include "stack/tcp/receive_window.h"
 #include "stack/tcp/recovery/env.h"
 #include "stack/tcp/send_queue.h"
 #include "stack/tcp/state.h"
-#include "stack/tcp/timers.h"
-#include "stack/tcp/window.h"
+#include "stack/tcp/tcb.h"
+#include "stack/tcp/user.h"
 
 namespace ustcp {
 namespace {
@@ -93,7 +95,7 @@ AckFate ProcessAck(Context& ctx, Connection& conn, const Segment& seg) noexcept 
     if (result.forward_progress) ConfirmPath(ctx, conn.path);
     OnSpaceFreed(ctx, conn);
   }
-  TcpScheduleOutput(ctx, conn);
+  ctx.shard.transmit.Add(conn);
   return AckFate::kTaken;
 }
 

@@ -1,4 +1,4 @@
-#include "stack/tcp/timers.h"
+#include "stack/tcp/connection_timers.h"
 
 #include <algorithm>
 
@@ -10,7 +10,9 @@
 #include "stack/tcp/recovery/env.h"
 #include "stack/tcp/send_queue.h"
 #include "stack/tcp/state.h"
+#include "stack/tcp/tcb.h"
 #include "stack/tcp/time_wait.h"
+#include "stack/tcp/user.h"
 
 namespace ustcp {
 namespace {
@@ -220,7 +222,7 @@ void OnConnectionTimer(Context& ctx, Connection& conn) {
     }
   }
   if (conn.slow_deadline <= ctx.now && !OnSlowTimer(ctx, conn)) return;
-  TcpScheduleOutput(ctx, conn);
+  ctx.shard.transmit.Add(conn);
   SyncTimer(ctx, conn);
 }
 

@@ -3,10 +3,10 @@
 
 #include <cstdint>
 
+#include "stack/base/address.h"
 #include "stack/base/bytes.h"
 #include "stack/base/drop_reason.h"
-#include "stack/frame.h"
-#include "stack/net/address.h"
+#include "stack/base/frame.h"
 #include "stack/wire/checksum.h"
 
 namespace ustcp {

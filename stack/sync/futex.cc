@@ -1,4 +1,4 @@
-#include "stack/sync/waiter.h"
+#include "stack/sync/futex.h"
 
 #include <linux/futex.h>
 #include <sys/syscall.h>
@@ -20,17 +20,6 @@ int FutexWait(std::atomic<uint32_t>& word, uint32_t expected, int64_t deadline_n
   long rc = syscall(SYS_futex, reinterpret_cast<uint32_t*>(&word), FUTEX_WAIT_BITSET, expected, timeout, nullptr,
                     FUTEX_BITSET_MATCH_ANY);
   return rc == 0 ? 0 : errno;
-}
-
-void WakeSet::Add(Waiter& w) noexcept {
-  for (size_t i = 0; i < count_; ++i)
-    if (waiters_[i] == &w) return;
-  if (count_ == kCapacity) {
-    // Rare: more sleepers became ready in one turn than fit. Waking one early under the lock is only slower.
-    FutexWake(waiters_[0]->word);
-    waiters_[0] = waiters_[--count_];
-  }
-  waiters_[count_++] = &w;
 }
 
 }  // namespace ustcp

@@ -7,21 +7,20 @@
 #include <atomic>
 #include <cstdint>
 
+#include "stack/base/address.h"
+#include "stack/host/shard.h"
 #include "stack/mem/slot_pool.h"
-#include "stack/net/address.h"
 #include "stack/sync/robust_mutex.h"
 
 namespace ustcp {
 
 struct Socket;
-struct Connection;
-
-inline constexpr int kMaxShards = 256;
+struct TcpUser;
 
 struct Listener : SlotHeader {
   static constexpr SlotKind kSlotKind = SlotKind::kListener;
   RobustMutex lock;
-  Socket* socket = nullptr;  // null once closed
+  TcpUser* socket = nullptr;  // null once closed
   Endpoint local;
   uint32_t backlog = 0;                   // min(listen's argument, somaxconn)
   std::atomic<uint32_t> accept_count{0};  // established, waiting for accept()
@@ -40,7 +39,8 @@ struct Listener : SlotHeader {
   bool accept_queue_full() const { return accept_count.load(std::memory_order_relaxed) > backlog; }
 };
 
-// Holds a listener's lock. When the previous holder died, what depends on the queues' links is made anew from them.
+// Holds a listener's lock. When the previous holder died, what depends on the queues' links is made anew from them: by the
+// socket layer, whose queues they are.
 class ListenerLock {
  public:
   explicit ListenerLock(Listener& listener) noexcept;

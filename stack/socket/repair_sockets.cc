@@ -1,8 +1,11 @@
 // What the death of a lock holder leaves of sockets and listeners, put right: the part of RepairShard that knows them.
 #include "stack/base/check.h"
 #include "stack/host/host.h"
+#include "stack/socket/socket.h"
 #include "stack/socket/socket_internal.h"
 #include "stack/socket/socket_ops.h"
+#include "stack/tcp/listener.h"
+#include "stack/tcp/tcb.h"
 
 namespace ustcp {
 namespace {

@@ -62,7 +62,7 @@ struct TxFrame {
   uint32_t payload_bytes = 0;  // sum over the pieces
   std::array<iovec, kMaxPieces> pieces;
   // An arena buffer whose bytes the pieces point to and that only this frame uses (replies, queued frames); freed by
-  // TxBatch::Clear's caller through Stack::ReleaseTransmitted. Null for data gathered from a send queue.
+  // ReleaseTransmitted (stack/stack.h) once the batch was written. Null for data gathered from a send queue.
   Buf* owned = nullptr;
 };
 

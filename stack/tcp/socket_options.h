@@ -3,10 +3,9 @@
 
 #include <cstdint>
 
-namespace ustcp {
+#include "stack/tcp/cc/kind.h"
 
-enum class CcKind : uint8_t { kReno = 0, kCubic = 1 };
-inline constexpr const char* kCcNames[] = {"reno", "cubic"};
+namespace ustcp {
 
 struct SocketOptions {
   // SOL_SOCKET

@@ -1,14 +1,25 @@
-// Options of a socket that matter to its running connection.
+// Options of a socket as its connection sees them: what a change does, and what getsockopt shows.
+#include "stack/tcp/socket_options.h"
+
 #include <algorithm>
+#include <climits>
 
 #include "stack/host/host.h"
+#include "stack/tcp/connection_timers.h"
 #include "stack/tcp/input.h"
+#include "stack/tcp/mss.h"
 #include "stack/tcp/output.h"
 #include "stack/tcp/recovery/env.h"
 #include "stack/tcp/state.h"
-#include "stack/tcp/timers.h"
+#include "stack/tcp/tcb.h"
+#include "stack/tcp/user.h"
 
 namespace ustcp {
+namespace {
+
+int Clamp(uint32_t v) { return v > INT_MAX ? INT_MAX : static_cast<int>(v); }
+
+}  // namespace
 
 void TcpOptionChanged(Context& ctx, Connection& conn, TcpOptionChange what, int value) noexcept {
   const SocketOptions& options = conn.socket->options;
@@ -19,7 +30,7 @@ void TcpOptionChanged(Context& ctx, Connection& conn, TcpOptionChange what, int 
       if (what == TcpOptionChange::kNodelay ? options.nodelay : !options.cork) {
         conn.cork_more = false;
         conn.nonagle_push = conn.nonagle_push || options.nodelay;
-        TcpScheduleOutput(ctx, conn);
+        ctx.shard.transmit.Add(conn);
       }
       break;
     case TcpOptionChange::kQuickAck:
@@ -65,6 +76,24 @@ void TcpOptionChanged(Context& ctx, Connection& conn, TcpOptionChange what, int 
       break;
     case TcpOptionChange::kLinger2: conn.linger2_s = options.linger2_s; break;
   }
+}
+
+int TcpReceiveBuffer(const Context& ctx, const Connection* conn) noexcept {
+  return conn != nullptr ? Clamp(conn->rcvbuf) : ctx.sysctls().tcp_rmem[1];
+}
+
+int TcpSendBuffer(const Context& ctx, const Connection* conn) noexcept {
+  return conn != nullptr ? Clamp(conn->sndbuf) : ctx.sysctls().tcp_wmem[1];
+}
+
+bool TcpQuickAck(const Connection* conn, const SocketOptions& options) noexcept {
+  if (options.quickack_locked) return false;
+  return conn == nullptr || conn->pingpong == 0;
+}
+
+int TcpMaxSegment(const Connection* conn, const SocketOptions& options) noexcept {
+  if (conn != nullptr && conn->state != TcpState::kClosed) return conn->snd.mss;
+  return options.maxseg != 0 ? options.maxseg : kDefaultMss;
 }
 
 }  // namespace ustcp

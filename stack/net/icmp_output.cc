@@ -1,4 +1,4 @@
-#include "stack/net/icmp.h"
+#include "stack/net/icmp_output.h"
 
 #include <array>
 
@@ -7,7 +7,7 @@
 #include "stack/net/ip.h"
 #include "stack/net/ip_output.h"
 #include "stack/net/peek.h"
-#include "stack/tcp/tcp.h"
+#include "stack/net/transport.h"
 #include "stack/wire/ethernet.h"
 #include "stack/wire/icmpv6.h"
 #include "stack/wire/ipv4.h"

@@ -3,9 +3,11 @@
 #include <cerrno>
 
 #include "stack/host/host.h"
+#include "stack/net/transport.h"
 #include "stack/tcp/output.h"
 #include "stack/tcp/recovery/env.h"
 #include "stack/tcp/state.h"
+#include "stack/tcp/tcb.h"
 #include "stack/tcp/tcp.h"
 
 namespace ustcp {
@@ -49,7 +51,7 @@ void OnPacketTooBig(Context& ctx, Connection& conn, uint32_t mtu) {
   SyncMss(ctx.sysctls(), conn);
   if (conn.snd.mss < before) {
     OnMssLowered(EnvOf(ctx), conn.snd);
-    TcpScheduleOutput(ctx, conn);
+    ctx.shard.transmit.Add(conn);
   }
 }
 

@@ -1,10 +1,13 @@
-#include "stack/tcp/window.h"
+#include "stack/tcp/receive_window.h"
 
 #include <algorithm>
 #include <bit>
 
 #include "stack/host/host.h"
+#include "stack/tcp/mss.h"
 #include "stack/tcp/segment.h"
+#include "stack/tcp/socket_options.h"
+#include "stack/tcp/tcb.h"
 
 namespace ustcp {
 namespace {
@@ -114,7 +117,6 @@ uint16_t AdvertiseWindow(Context& ctx, Connection& conn) noexcept {
 }
 
 void MeasureSegmentSize(Connection& conn, const Segment& seg) noexcept {
-  constexpr uint32_t kDefaultMss = 536, kMinMss = 88;
   uint32_t last = conn.last_segment_bytes;
   conn.last_segment_bytes = 0;
   uint32_t length = seg.segment_bytes != 0 ? seg.segment_bytes : seg.length();

@@ -1,4 +1,4 @@
-#include "stack/net/icmp_limit.h"
+#include "stack/host/icmp_limiter.h"
 
 #include <algorithm>
 

@@ -3,7 +3,7 @@
 
 #include <cstdint>
 
-#include "stack/net/input.h"
+#include "stack/net/ip_input.h"
 
 namespace ustcp {
 

@@ -18,6 +18,8 @@ class CommandError : public std::runtime_error {
 };
 
 void AddRun(CLI::App& app);
+// The path of libustcp.so. Throws when there is none.
+std::string FindObject();
 // Before the arguments are parsed: the program that `run` is to start, and all that follows it, is not ours to interpret.
 // Remembers it; returns how many arguments are left.
 int CutProgram(int argc, char** argv);

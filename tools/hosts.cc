@@ -28,14 +28,29 @@ std::string StatusOf(const std::string& path) {
   return text;
 }
 
-void Hosts() {
-  Settings settings = ToolSettings();
+// This user's, and those that root keeps for users: all of them for root, for others their own.
+std::vector<std::filesystem::path> Directories(const Settings& settings) {
   char directory[kMaxSettingPath];
   RuntimeDirectory(settings, environ, directory);
-  std::vector<std::filesystem::path> sockets;
+  std::vector<std::filesystem::path> result{directory};
+  if (settings.runtime_dir[0] != '\0') return result;
+  if (geteuid() != 0) {
+    UserDirectory(geteuid(), directory);
+    result.emplace_back(directory);
+    return result;
+  }
   std::error_code error;
   for (const auto& entry : std::filesystem::directory_iterator(directory, error))
-    if (entry.path().extension() == ".sock") sockets.push_back(entry.path());
+    if (entry.is_directory(error)) result.push_back(entry.path());
+  return result;
+}
+
+void Hosts() {
+  std::vector<std::filesystem::path> sockets;
+  std::error_code error;
+  for (const auto& directory : Directories(ToolSettings()))
+    for (const auto& entry : std::filesystem::directory_iterator(directory, error))
+      if (entry.path().extension() == ".sock") sockets.push_back(entry.path());
   std::sort(sockets.begin(), sockets.end());
   for (const auto& socket : sockets) fmt::print("{:<20} {}\n", socket.stem().string(), StatusOf(socket.string()));
 }

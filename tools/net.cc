@@ -7,11 +7,11 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <fstream>
 #include <memory>
 
 #include "io/device/net_admin.h"
 #include "tools/commands.h"
+#include "tools/net_owner.h"
 
 namespace ustcp::tool {
 
@@ -23,6 +23,7 @@ struct NetOptions {
   std::string group;
   std::string addresses;
   std::string kernel_addresses;
+  bool no_keeper = false;
 };
 
 void Check(const IoError& error) {
@@ -45,13 +46,6 @@ gid_t GroupNumber(const std::string& name) {
   const group* entry = getgrnam(name.c_str());
   if (entry == nullptr) throw CommandError("no group " + name + "; give a name or a number");
   return entry->gr_gid;
-}
-
-long InterfaceFile(const std::string& interface, const char* name) {
-  std::ifstream file("/sys/class/net/" + interface + "/" + name);
-  long value = -1;
-  file >> value;
-  return file ? value : -1;
 }
 
 std::span<const uint8_t> BytesOf(const IpAddress& address) {
@@ -93,6 +87,12 @@ Settings SettingsFor(const NetOptions& options) {
   return ToolSettings();
 }
 
+void WarnOfAnybody(const char* name) {
+  TapOwner owner;
+  if (ReadTapOwner(name, &owner) && owner.anybody())
+    fmt::print(stderr, "ustcp: anybody may use {}; make it anew with `ustcp net down` and `ustcp net up`\n", name);
+}
+
 void Up(const NetOptions& options) {
   Settings settings = SettingsFor(options);
   const char* name = settings.host.interface;
@@ -105,21 +105,28 @@ void Up(const NetOptions& options) {
   IoError made = CreateTap(create);
   if (made && made.code != EEXIST) throw CommandError(made.message);
   if (made.code == EEXIST) {
-    if (InterfaceFile(name, "tun_flags") < 0 &&
-        access(fmt::format("/sys/class/net/{}/tun_flags", name).c_str(), F_OK) != 0)
+    TapOwner there;
+    if (!ReadTapOwner(name, &there))
       throw CommandError(fmt::format("{} is there and no TAP; choose another with --interface", name));
-    if ((create.has_owner && InterfaceFile(name, "owner") != static_cast<long>(create.owner)) ||
-        (create.has_group && InterfaceFile(name, "group") != static_cast<long>(create.group)))
+    if ((create.has_owner && !(there.has_user && there.user == create.owner)) ||
+        (create.has_group && !(there.has_group && there.group == create.group)))
       throw CommandError(fmt::format("{} is there with another owner or group; run `ustcp net down` first", name));
   }
   if (settings.mtu != 0) Check(SetLinkMtu(name, settings.mtu));
   for (const IpPrefix& address : KernelAddresses(options, settings))
     Check(AddAddress(name, BytesOf(address.address), address.length));
   Check(SetLinkUp(name, true));
+  WarnOfAnybody(name);
+  if (!create.has_owner || create.owner == 0) return;
+  UserAccess access = LookAs(settings, create.owner);
+  for (const std::string& line : access.missing) fmt::print(stderr, "ustcp: {}\n", line);
+  if (!access.node && !options.no_keeper) StartKeeperOf(settings, create.owner);
 }
 
 void Down(const NetOptions& options) {
   Settings settings = SettingsFor(options);
+  TapOwner owner;
+  if (ReadTapOwner(settings.host.interface, &owner) && owner.user != 0) EndKeeperOf(settings, owner.user);
   IoError error = DeleteTap(settings.host.interface);
   if (error && error.code != ENODEV) throw CommandError(error.message);
 }
@@ -131,8 +138,12 @@ void Show(const NetOptions& options) {
   Check(ReadLink(name, &link));
   fmt::print("{}: {}{}, mtu {}, mac {:02x}\n", name, link.up ? "up" : "down", link.running ? ", in use" : "", link.mtu,
              fmt::join(link.mac, ":"));
-  if (long owner = InterfaceFile(name, "owner"); owner >= 0) fmt::print("  owner {}\n", owner);
-  if (long group = InterfaceFile(name, "group"); group >= 0) fmt::print("  group {}\n", group);
+  TapOwner owner;
+  if (ReadTapOwner(name, &owner)) {
+    if (owner.has_user) fmt::print("  owner {}\n", owner.user);
+    if (owner.has_group) fmt::print("  group {}\n", owner.group);
+    if (owner.anybody()) fmt::print("  owner: none; anybody may use it\n");
+  }
   ifaddrs* list = nullptr;
   if (getifaddrs(&list) != 0) return;
   for (ifaddrs* at = list; at != nullptr; at = at->ifa_next) {
@@ -159,12 +170,14 @@ void AddNet(CLI::App& app) {
   CLI::App* net = app.add_subcommand("net", "the TAP interface between the kernel and a host");
   net->require_subcommand(1);
   CLI::App* up = net->add_subcommand("up", "make it, with the kernel's addresses; what is there already stays");
-  CLI::App* down = net->add_subcommand("down", "delete it");
+  CLI::App* down = net->add_subcommand("down", "delete it, and end the keeper that `net up` started");
   CLI::App* show = net->add_subcommand("show", "show it");
   for (CLI::App* command : {up, down, show})
     command->add_option("--interface", options->interface, "its name (USTCP_INTERFACE)");
-  up->add_option("--owner", options->owner, "user who may use it without being root");
+  up->add_option("--owner", options->owner,
+                 "user who may use it; with a keeper run by root where that user may not open /dev/net/tun");
   up->add_option("--group", options->group, "group whose members may use it");
+  up->add_flag("--no-keeper", options->no_keeper, "make the interface and start no keeper");
   for (CLI::App* command : {up, show})
     command->add_option("--address", options->addresses,
                         "the host's addresses, address/length, comma-separated (USTCP_ADDR)");

@@ -19,22 +19,6 @@ struct RunOptions {
 
 std::vector<char*> g_program;  // what CutProgram took, with a null at the end
 
-// Beside this program in the build tree and in a prefix, then where it is installed.
-std::string FindObject() {
-  char self[4096];
-  ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
-  std::string directory = n > 0 ? std::string(self, static_cast<size_t>(n)) : std::string();
-  directory.resize(directory.rfind('/') == std::string::npos ? 0 : directory.rfind('/'));
-  for (const std::string& candidate :
-       {directory + "/../preload/libustcp.so", directory + "/libustcp.so", directory + "/../lib/libustcp.so",
-        directory + "/../lib/x86_64-linux-gnu/libustcp.so", std::string(USTCP_LIB_DIR "/libustcp.so")}) {
-    if (access(candidate.c_str(), R_OK) != 0) continue;
-    std::unique_ptr<char, decltype(&std::free)> real(realpath(candidate.c_str(), nullptr), &std::free);
-    if (real != nullptr) return real.get();
-  }
-  throw CommandError("libustcp.so is not found beside this program nor in " USTCP_LIB_DIR "; install it");
-}
-
 void Run(const RunOptions& options) {
   if (g_program.empty()) throw CommandError("run needs a program; write ustcp run PROGRAM ARGUMENTS", 2);
   std::string object = FindObject();
@@ -51,6 +35,22 @@ void Run(const RunOptions& options) {
 }
 
 }  // namespace
+
+// Beside this program in the build tree and in a prefix, then where it is installed.
+std::string FindObject() {
+  char self[4096];
+  ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
+  std::string directory = n > 0 ? std::string(self, static_cast<size_t>(n)) : std::string();
+  directory.resize(directory.rfind('/') == std::string::npos ? 0 : directory.rfind('/'));
+  for (const std::string& candidate :
+       {directory + "/../preload/libustcp.so", directory + "/libustcp.so", directory + "/../lib/libustcp.so",
+        directory + "/../lib/x86_64-linux-gnu/libustcp.so", std::string(USTCP_LIB_DIR "/libustcp.so")}) {
+    if (access(candidate.c_str(), R_OK) != 0) continue;
+    std::unique_ptr<char, decltype(&std::free)> real(realpath(candidate.c_str(), nullptr), &std::free);
+    if (real != nullptr) return real.get();
+  }
+  throw CommandError("libustcp.so is not found beside this program nor in " USTCP_LIB_DIR "; install it");
+}
 
 int CutProgram(int argc, char** argv) {
   if (argc < 2 || std::strcmp(argv[1], "run") != 0) return argc;

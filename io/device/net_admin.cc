@@ -65,15 +65,20 @@ class LinkMessage {
     memcpy(RTA_DATA(attribute), data, n);
     header()->nlmsg_len += static_cast<uint32_t>(RTA_SPACE(n));
   }
-  // 0 or a negative errno number.
-  int Exchange() noexcept {
+  // The first message that comes back: its bytes, or a negative errno number.
+  ssize_t Ask(char* answer, size_t bytes) noexcept {
     Descriptor socket(sys::Socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE));
     if (socket.get() < 0) return socket.get();
     ssize_t n = sys::Write(socket.get(), bytes_, header()->nlmsg_len);
-    if (n < 0) return static_cast<int>(n);
-    alignas(nlmsghdr) char answer[1024];
-    do n = sys::Read(socket.get(), answer, sizeof answer);
+    if (n < 0) return n;
+    do n = sys::Read(socket.get(), answer, bytes);
     while (n == -EINTR);
+    return n;
+  }
+  // 0 or a negative errno number.
+  int Exchange() noexcept {
+    alignas(nlmsghdr) char answer[1024];
+    ssize_t n = Ask(answer, sizeof answer);
     if (n < 0) return static_cast<int>(n);
     auto* reply = reinterpret_cast<nlmsghdr*>(answer);
     if (static_cast<size_t>(n) < NLMSG_LENGTH(sizeof(nlmsgerr)) || reply->nlmsg_type != NLMSG_ERROR) return -EPROTO;
@@ -122,6 +127,55 @@ IoError ReadLink(const char* name, LinkState* out) noexcept {
   if (sys::Ioctl(socket.get(), SIOCGIFHWADDR, &request) == 0)
     memcpy(out->mac.data(), request.ifr_hwaddr.sa_data, out->mac.size());
   return {};
+}
+
+namespace {
+
+// The attribute of that type among `bytes` from `at` on; null when it is not there.
+const rtattr* FindAttribute(const rtattr* at, size_t bytes, unsigned short type) noexcept {
+  while (bytes >= sizeof(rtattr) && at->rta_len >= sizeof(rtattr) && at->rta_len <= bytes) {
+    if ((at->rta_type & NLA_TYPE_MASK) == type) return at;
+    size_t step = RTA_ALIGN(at->rta_len);
+    if (step >= bytes) return nullptr;
+    bytes -= step;
+    at = reinterpret_cast<const rtattr*>(reinterpret_cast<const char*>(at) + step);
+  }
+  return nullptr;
+}
+
+const rtattr* FindInside(const rtattr* outer, unsigned short type) noexcept {
+  if (outer == nullptr) return nullptr;
+  return FindAttribute(static_cast<const rtattr*>(RTA_DATA(outer)), outer->rta_len - RTA_LENGTH(0), type);
+}
+
+}  // namespace
+
+// From the kernel's own list: /sys may show another network namespace's interfaces.
+bool ReadTapOwner(const char* name, TapOwner* out) noexcept {
+  *out = {};
+  LinkMessage message(RTM_GETLINK, 0);
+  message.Append<ifinfomsg>();
+  message.Attribute(IFLA_IFNAME, name, strnlen(name, IFNAMSIZ - 1) + 1);
+  alignas(nlmsghdr) char answer[8192];
+  ssize_t n = message.Ask(answer, sizeof answer);
+  auto* reply = reinterpret_cast<nlmsghdr*>(answer);
+  if (n < static_cast<ssize_t>(NLMSG_LENGTH(sizeof(ifinfomsg))) || reply->nlmsg_type != RTM_NEWLINK ||
+      reply->nlmsg_len > static_cast<size_t>(n))
+    return false;
+  auto* body = static_cast<ifinfomsg*>(NLMSG_DATA(reply));
+  const rtattr* info = FindAttribute(IFLA_RTA(body), IFLA_PAYLOAD(reply), IFLA_LINKINFO);
+  const rtattr* kind = FindInside(info, IFLA_INFO_KIND);
+  if (kind == nullptr || strncmp(static_cast<const char*>(RTA_DATA(kind)), "tun", 4) != 0) return false;
+  const rtattr* data = FindInside(info, IFLA_INFO_DATA);
+  if (const rtattr* user = FindInside(data, IFLA_TUN_OWNER)) {
+    out->has_user = true;
+    memcpy(&out->user, RTA_DATA(user), sizeof out->user);
+  }
+  if (const rtattr* group = FindInside(data, IFLA_TUN_GROUP)) {
+    out->has_group = true;
+    memcpy(&out->group, RTA_DATA(group), sizeof out->group);
+  }
+  return true;
 }
 
 IoError SetLinkUp(const char* name, bool up) noexcept {

@@ -20,6 +20,18 @@ struct LinkState {
 
 // ENODEV when there is none of that name.
 IoError ReadLink(const char* name, LinkState* out) noexcept;
+
+// Who may attach to a TAP without being root.
+struct TapOwner {
+  bool has_user = false;
+  uint32_t user = 0;
+  bool has_group = false;
+  uint32_t group = 0;
+  bool anybody() const { return !has_user && !has_group; }
+};
+// False: no such interface, or no TAP.
+bool ReadTapOwner(const char* name, TapOwner* out) noexcept;
+
 IoError SetLinkUp(const char* name, bool up) noexcept;
 IoError SetLinkMtu(const char* name, uint32_t mtu) noexcept;
 

@@ -194,7 +194,10 @@ IoError CreateTap(const TapCreateOptions& options) noexcept {
     sys::Close(fd);
     return MakeError(EPERM, "no permission to make %s: run as root", options.name);
   }
-  if (r == 0 && options.has_owner) r = sys::Ioctl(fd, TUNSETOWNER, static_cast<unsigned long>(options.owner));
+  uid_t owner = options.has_owner ? options.owner : static_cast<uid_t>(sys::Call(SYS_geteuid));
+  // Where there are both, one has to be both: a group's interface has no owner unless one is asked for.
+  if (r == 0 && (options.has_owner || !options.has_group))
+    r = sys::Ioctl(fd, TUNSETOWNER, static_cast<unsigned long>(owner));
   if (r == 0 && options.has_group) r = sys::Ioctl(fd, TUNSETGROUP, static_cast<unsigned long>(options.group));
   if (r == 0) r = sys::Ioctl(fd, TUNSETPERSIST, 1ul);
   sys::Close(fd);  // without TUNSETPERSIST the device goes with it

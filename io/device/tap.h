@@ -57,7 +57,8 @@ struct TapCreateOptions {
   gid_t group = 0;
 };
 
-// A persistent device. EEXIST when an interface of that name is there already.
+// A persistent device, of the caller's alone when neither owner nor group is given: one without either is everybody's. EEXIST
+// when an interface of that name is there already.
 IoError CreateTap(const TapCreateOptions& options) noexcept;
 IoError DeleteTap(const char* name) noexcept;
 

@@ -88,7 +88,9 @@ IoError CreateArenaFile(const char* host_name, uint64_t bytes, int* fd) noexcept
     return Fail(ENETDOWN, "RLIMIT_FSIZE is smaller than the arena", 0,
                 "raise `ulimit -f` or set USTCP_ARENA_SIZE lower");
   }
-  long result = sys::Call(SYS_ftruncate, made, static_cast<long>(bytes));
+  // Memory files are made accessible to all; this one is its user's, whoever else may look into /proc/PID/fd.
+  long result = sys::Call(SYS_fchmod, made, 0600);
+  if (result == 0) result = sys::Call(SYS_ftruncate, made, static_cast<long>(bytes));
   if (result == 0) result = sys::Fcntl(made, F_ADD_SEALS, kSeals);
   if (result != 0) {
     sys::Close(made);
@@ -99,14 +101,15 @@ IoError CreateArenaFile(const char* host_name, uint64_t bytes, int* fd) noexcept
   return {};
 }
 
-IoError InspectArenaFile(int fd, uint64_t* bytes, uint64_t* inode) noexcept {
+IoError InspectArenaFile(int fd, ArenaFile* out) noexcept {
   struct stat status {};
-  long result = sys::Call(SYS_fstat, fd, sys::Arg(&status));
-  int seals = result == 0 ? sys::Fcntl(fd, F_GET_SEALS) : -1;
-  if (result != 0 || seals < 0 || (seals & kSeals) != kSeals)
+  int mode = sys::Fcntl(fd, F_GETFL);
+  if (mode < 0 || sys::Fcntl(fd, F_GET_SEALS) != kSeals || sys::Call(SYS_fstat, fd, sys::Arg(&status)) != 0)
     return Fail(ENETDOWN, "the descriptor handed over as arena is none", 0, "restart the keeper and the program");
-  *bytes = static_cast<uint64_t>(status.st_size);
-  *inode = static_cast<uint64_t>(status.st_ino);
+  out->bytes = static_cast<uint64_t>(status.st_size);
+  out->identity = {static_cast<uint64_t>(status.st_dev), static_cast<uint64_t>(status.st_ino)};
+  out->owner = status.st_uid;
+  out->writable = (mode & O_ACCMODE) == O_RDWR;
   return {};
 }
 

@@ -16,8 +16,23 @@ namespace ustcp {
 // caller's.
 IoError CreateArenaFile(const char* host_name, uint64_t bytes, int* fd) noexcept;
 
-// Checks that `fd` is such a file (sealed: nobody can pull memory away under a reader) and tells its size and identity.
-IoError InspectArenaFile(int fd, uint64_t* bytes, uint64_t* inode) noexcept;
+// Which memory file it is. Holds for as long as somebody has it open: then the number may pass to another file.
+struct ArenaIdentity {
+  uint64_t device = 0;
+  uint64_t inode = 0;
+  bool operator==(const ArenaIdentity&) const = default;
+};
+
+struct ArenaFile {
+  uint64_t bytes = 0;
+  ArenaIdentity identity;
+  uint32_t owner = 0;
+  bool writable = false;  // through this descriptor
+};
+
+// Checks that `fd` is such a file (sealed: nobody can pull memory away under a reader) and tells what there is to know of
+// it. Asks no file system but the one of memory files: a descriptor of a stranger's may be of one that never answers.
+IoError InspectArenaFile(int fd, ArenaFile* out) noexcept;
 
 // Maps the whole file at kArenaBase.
 IoError MapArena(int fd, uint64_t bytes, bool writable) noexcept;

@@ -37,15 +37,17 @@ int SendMessage(int socket, const void* data, size_t bytes, int fd) noexcept {
 }
 
 ssize_t ReceiveMessage(int socket, void* data, size_t bytes, int* fd, int wait_ms) noexcept {
-  *fd = -1;
+  if (fd != nullptr) *fd = -1;
   iovec piece{data, bytes};
   alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int) * kMaxDescriptors)];
   for (;;) {
     msghdr message{};
     message.msg_iov = &piece;
     message.msg_iovlen = 1;
-    message.msg_control = control;
-    message.msg_controllen = sizeof(control);
+    if (fd != nullptr) {
+      message.msg_control = control;
+      message.msg_controllen = sizeof(control);
+    }
     long result = sys::Call(SYS_recvmsg, socket, sys::Arg(&message), MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
     if (result == -EINTR) continue;
     if (result == -EAGAIN && wait_ms >= 0) {

@@ -13,7 +13,8 @@ namespace ustcp {
 // Sends one message, with a descriptor when fd >= 0. Returns 0 or a negative errno number. Never raises SIGPIPE.
 int SendMessage(int socket, const void* data, size_t bytes, int fd) noexcept;
 
-// Receives one message; an attached descriptor (close-on-exec) in *fd, -1 without one; further descriptors are closed.
+// Receives one message; an attached descriptor (close-on-exec) in *fd, -1 without one; further descriptors are closed. With
+// `fd` null the kernel keeps what is attached.
 // Returns the bytes, 0 at the end of the connection, or a negative errno number. `wait_ms` < 0: not at all (EAGAIN).
 ssize_t ReceiveMessage(int socket, void* data, size_t bytes, int* fd, int wait_ms) noexcept;
 

@@ -1,6 +1,6 @@
 // What members and the keeper say to each other over its SOCK_SEQPACKET socket: one request, one reply, in order. Fixed
 // structs of one machine and one version; a program of another version is told so instead of being misread, which is why
-// magic, version, kind and error keep their places for ever.
+// magic, version, kind and error keep their places for ever. Who the sender is stands in no message: the kernel says it.
 #pragma once
 
 #include <cstddef>
@@ -10,18 +10,20 @@
 namespace ustcp {
 
 inline constexpr uint32_t kKeeperMagic = 0x7573'6b70;  // "uskp"
-inline constexpr uint16_t kKeeperVersion = 1;
+inline constexpr uint16_t kKeeperVersion = 2;
 
 enum class KeeperRequestKind : uint16_t {
-  // Answer: the arena's descriptor. With a descriptor of the arena attached, the sender shows that it was a member before
+  // Answer: the arena's descriptor. With a descriptor of the arena attached, the sender shows that it is a member already
   // (and may join whatever its user id has become).
   kAttach = 1,
-  kObserve,         // the same for tools: allowed to the owner and root, does not keep the keeper alive
+  kObserve,         // the same for tools, to read only: allowed to the owner and root, does not keep the keeper alive
   kQueue,           // for `shard`: its TAP queue's descriptor; the one it has, or a new one
   kReopenQueue,     // the queue it has is dead: a new one
   kOfferQueue,      // after a keeper was lost: the queue's descriptor is attached, the keeper takes a copy
   kWakeDescriptor,  // of `process`: the eventfd attached, there known as `number`
   kStatus,          // answer: the message tells what the keeper holds
+  kExec,            // the sender is about to exec and takes sockets along: its next program may attach, once
+  kAdjust,          // as kObserve, to write too
 };
 
 // Whose a queue is that a member was given.
@@ -36,11 +38,11 @@ struct KeeperRequest {
   uint16_t version = kKeeperVersion;
   KeeperRequestKind kind = KeeperRequestKind::kStatus;
   uint64_t layout_hash = 0;
-  int32_t pid = 0;
+  uint32_t reserved0 = 0;
   uint16_t shard = 0;
   uint16_t process = 0;
   int32_t number = 0;  // kWakeDescriptor: the descriptor's number in the member. kOfferQueue: a QueueShare
-  uint32_t reserved = 0;
+  uint32_t reserved1 = 0;
 };
 static_assert(sizeof(KeeperRequest) == 32);
 
@@ -68,8 +70,9 @@ struct KeeperReply {
   QueueDescription queue;
   uint8_t has_descriptor = 0;           // one is attached
   QueueShare share = QueueShare::kOwn;  // kQueue, kReopenQueue
-  uint8_t reserved1[6] = {};
-  char message[224] = {};  // one line without newline when error is set
+  uint8_t stays = 0;                    // kStatus: until it is told to end
+  uint8_t reserved1[5] = {};
+  char message[224] = {};  // one line without newline when error is set; a warning when not
 };
 static_assert(std::is_trivially_copyable_v<KeeperReply>);
 static_assert(sizeof(KeeperReply) == 296);

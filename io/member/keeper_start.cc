@@ -76,11 +76,9 @@ struct Identity {
 };
 
 // What the keeper needs of the program's environment: our settings, and what sanitizers of a test build read.
-size_t FilterEnvironment(const Settings& settings, const char* const* environment, Identity* identity,
-                         const char** out) {
+size_t FilterEnvironment(const Settings& settings, const char* const* environment, const char* directory,
+                         Identity* identity, const char** out) {
   size_t n = 0;
-  char directory[kMaxSettingPath];
-  RuntimeDirectory(settings, environment, directory);
   TextBuilder(identity->host) << "USTCP_HOST=" << settings.host.name;
   TextBuilder(identity->interface) << "USTCP_INTERFACE=" << settings.host.interface;
   TextBuilder(identity->directory) << "USTCP_RUNTIME_DIR=" << directory;
@@ -198,7 +196,8 @@ class SignalsBlocked {
 
 }  // namespace
 
-IoError StartKeeper(const Settings& settings, const char* const* environment, int arena_fd) noexcept {
+IoError StartKeeper(const Settings& settings, const char* const* environment, const char* directory, int arena_fd,
+                    bool stays) noexcept {
   char path[kMaxSettingPath];
   if (!FindKeeper(settings, path))
     return Fail(ENETDOWN, "no keeper at ", path, 0, "install ustcp-keeper or set USTCP_KEEPER");
@@ -213,8 +212,9 @@ IoError StartKeeper(const Settings& settings, const char* const* environment, in
   launch.arguments[n++] = "--ready";
   if (arena_fd >= 0) launch.arguments[n++] = "--adopt";
   if (settings.tap_fd >= 0) launch.arguments[n++] = "--tap";
+  if (stays) launch.arguments[n++] = "--stay";
   Identity identity;
-  FilterEnvironment(settings, environment, &identity, launch.environment);
+  FilterEnvironment(settings, environment, directory, &identity, launch.environment);
   launch.ready_fd = pipe[1];
   launch.arena_fd = arena_fd;
   launch.tap_fd = settings.tap_fd;

@@ -2,12 +2,16 @@
 
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 
+#include "io/base/clock.h"
 #include "io/base/owned_fds.h"
 #include "io/base/parse.h"
+#include "io/base/report.h"
 #include "io/base/sys.h"
+#include "io/device/net_admin.h"
 #include "io/member/arena_map.h"
 #include "io/member/keeper_channel.h"
 #include "io/member/keeper_start.h"
@@ -35,8 +39,21 @@ IoError VersionsDiffer() {
               "restart the host's programs, or use another USTCP_HOST");
 }
 
-IoError FindSocket(const Settings& settings, const char* const* environment, Member* member) {
-  if (member->socket_path[0] != '\0') return {};
+// A keeper that root started for this user, or for the one to whom root gave the interface.
+bool RootsPath(const Settings& settings, char (&out)[kMaxSettingPath]) {
+  if (settings.runtime_dir[0] != '\0') return false;
+  auto uid = static_cast<uint32_t>(sys::Call(SYS_geteuid));
+  TapOwner owner;
+  if (uid == 0 && ReadTapOwner(settings.host.interface, &owner)) uid = owner.user;
+  char directory[kMaxSettingPath];
+  UserDirectory(uid, directory);
+  return uid != 0 && KeeperPath(directory, settings.host.name, ".sock", out) &&
+         !CheckRuntimeDirectory(directory, false);
+}
+
+// Where this process's keepers are.
+IoError FindDirectory(const Settings& settings, const char* const* environment, Member* member) {
+  if (member->directory[0] != '\0') return {};
   char directory[kMaxSettingPath];
   RuntimeDirectory(settings, environment, directory);
   char path[kMaxSettingPath];
@@ -45,7 +62,7 @@ IoError FindSocket(const Settings& settings, const char* const* environment, Mem
                 "set USTCP_RUNTIME_DIR to a shorter one");
   IoError error = CheckRuntimeDirectory(directory, false);
   if (error && error.code != ENOENT) return error;
-  std::memcpy(member->socket_path, path, sizeof(path));
+  std::memcpy(member->directory, directory, sizeof(directory));
   return {};
 }
 
@@ -53,8 +70,10 @@ IoError FindSocket(const Settings& settings, const char* const* environment, Mem
 int Exchange(int socket, const KeeperRequest& request, int send_fd, KeeperReply* reply, int* received_fd) {
   *received_fd = -1;
   int sent = SendMessage(socket, &request, sizeof(request), send_fd);
-  if (sent < 0) return sent;
+  if (sent < 0 && sent != -EPIPE) return sent;
   ssize_t n = ReceiveMessage(socket, reply, sizeof(*reply), received_fd, kReplyTimeoutMs);
+  // It closed without having read the request: why is what it sent before.
+  if (n == -ECONNRESET) n = ReceiveMessage(socket, reply, sizeof(*reply), received_fd, kReplyTimeoutMs);
   if (n == 0) return -EPIPE;
   if (n < 0) return static_cast<int>(n);
   // A reply of another version may have another size; its first fields say so.
@@ -90,7 +109,6 @@ IoError Introduce(Member* member, KeeperRequestKind kind, KeeperReply* reply, in
   KeeperRequest request;
   request.kind = kind;
   request.layout_hash = LayoutHash();
-  request.pid = static_cast<int32_t>(sys::Call(SYS_getpid));
   request.process = member->process;
   int result = Exchange(member->keeper_fd, request, member->arena_fd, reply, arena_fd);
   if (result < 0) return Lost(result);
@@ -109,10 +127,74 @@ void Disconnect(Member* member) {
   member->keeper_fd = -1;
 }
 
+// Whoever listens there could be told by its name alone, and a name is not proof: the kernel says whose process it is.
+// *out: the descriptor, or a negative errno number.
+IoError ConnectTo(const char* path, int* out) {
+  *out = ConnectKeeper(path);
+  if (*out < 0) return {};
+  ucred peer{};
+  socklen_t size = sizeof(peer);
+  long result = sys::Call(SYS_getsockopt, *out, SOL_SOCKET, SO_PEERCRED, sys::Arg(&peer), sys::Arg(&size));
+  if (result == 0 && (peer.uid == 0 || static_cast<long>(peer.uid) == sys::Call(SYS_geteuid))) return {};
+  sys::Close(*out);
+  char detail[kMaxSettingPath + 40];
+  TextBuilder(detail) << path << " is process " << peer.pid << " of user " << peer.uid;
+  return Fail(EACCES, "the keeper at ", detail, "remove its socket or set USTCP_RUNTIME_DIR");
+}
+
+// To the keeper found before, this process's own, or one of root's; *out as above, of the last place looked at.
+IoError ConnectAnywhere(const Settings& settings, Member* member, int* out) {
+  char paths[3][kMaxSettingPath] = {};
+  std::memcpy(paths[0], member->socket_path, sizeof(paths[0]));
+  if (member->directory[0] == '\0' || !KeeperPath(member->directory, settings.host.name, ".sock", paths[1]))
+    paths[1][0] = '\0';
+  // Who has the arena of a host looks for no other.
+  if (member->host != nullptr || !RootsPath(settings, paths[2])) paths[2][0] = '\0';
+  *out = -ENOENT;
+  for (const auto& path : paths) {
+    if (path[0] == '\0') continue;
+    if (IoError error = ConnectTo(path, out)) return error;
+    if (*out >= 0) std::memcpy(member->socket_path, path, sizeof(path));
+    if (*out != -ENOENT && *out != -ECONNREFUSED) return {};
+  }
+  return {};
+}
+
+// Of a host whose keepers end again and again, a few starts at once and then ever fewer: all its members together, since
+// each of them notices. What stands in the arena may be anything.
+constexpr int64_t kSecond = 1'000'000'000;
+constexpr uint32_t kFreeStarts = 3;
+constexpr uint32_t kMostDoublings = 5;
+
+int64_t PauseAfter(uint32_t starts) {
+  if (starts < kFreeStarts) return 0;
+  return kSecond << std::min(starts - kFreeStarts, kMostDoublings);
+}
+
+bool MayStartKeeper(const Host& host) {
+  const int64_t since = NanosOf(MonotonicNow()) - host.keeper_started_ns.load();
+  return since < 0 || since >= PauseAfter(host.keeper_starts.load());
+}
+
+void CountKeeperStart(Host& host) {
+  const int64_t now = NanosOf(MonotonicNow());
+  const int64_t since = now - host.keeper_started_ns.exchange(now);
+  const bool quick = since >= 0 && since <= kSecond << (kMostDoublings + 1);
+  host.keeper_starts.store(quick ? host.keeper_starts.load() + 1 : 1);
+}
+
 // Connects, starting a keeper when `start` allows and none is there.
 IoError Connect(const Settings& settings, const char* const* environment, Member* member, bool start) {
+  // Without a directory of its own it still finds the keeper of the program before it, and starts none.
+  if (IoError error = FindDirectory(settings, environment, member); error && member->socket_path[0] == '\0')
+    return error;
+  start = start && member->directory[0] != '\0';
+  char path[kMaxSettingPath];
+  if (!KeeperPath(member->directory, settings.host.name, ".sock", path) || member->socket_path[0] != '\0')
+    std::memcpy(path, member->socket_path, sizeof(path));
   for (int attempt = 0; attempt < kConnectAttempts; ++attempt) {
-    int fd = ConnectKeeper(member->socket_path);
+    int fd = -1;
+    if (IoError error = ConnectAnywhere(settings, member, &fd)) return error;
     if (fd >= 0) {
       fd = OwnedFds::Adopt(fd, OwnedFdKind::kShared);
       if (fd < 0) return Fail(ENETDOWN, "no descriptor left for the keeper's connection", "", "raise RLIMIT_NOFILE");
@@ -120,21 +202,23 @@ IoError Connect(const Settings& settings, const char* const* environment, Member
       return {};
     }
     if (fd == -EACCES || fd == -EPERM)
-      return Fail(EACCES, "no right to use the keeper's socket ", member->socket_path,
+      return Fail(EACCES, "no right to use the keeper's socket ", path,
                   "run as the host's owner or choose another USTCP_HOST");
     if (fd != -ENOENT && fd != -ECONNREFUSED && fd != -EAGAIN) return Lost(fd);
     if (fd != -EAGAIN) {
-      if (!start) {
-        return Fail(ENETDOWN, "no keeper runs at ", member->socket_path,
-                    "start a program on the host or check USTCP_HOST");
-      }
-      IoError error = StartKeeper(settings, environment, member->arena_fd);
+      if (!start) return Fail(ENETDOWN, "no keeper runs at ", path, "start a program on the host or check USTCP_HOST");
+      if (member->host != nullptr && !MayStartKeeper(*member->host))
+        return Fail(ENETDOWN, "the host's keepers end again and again", "", "end its programs and start them anew");
+      IoError error = StartKeeper(settings, environment, member->directory, member->arena_fd);
+      // Another one's start, or a lack of rights, says nothing of the host.
+      if (member->host != nullptr && error.code != EEXIST && error.code != EACCES) CountKeeperStart(*member->host);
+      if (!error && error.message[0] != '\0') ReportLine("ustcp: %s", error.message);
       if (!error) continue;
       if (error.code != EEXIST) return error;
     }
     sys::NanoSleep(kConnectPauseNs);
   }
-  return Fail(ENETDOWN, "the keeper does not come up at ", member->socket_path, "see its log (USTCP_KEEPER_LOG)");
+  return Fail(ENETDOWN, "the keeper does not come up at ", path, "see its log (USTCP_KEEPER_LOG)");
 }
 
 // The settings that a member may not see differently from its host.
@@ -156,9 +240,9 @@ IoError CompareWithHost(const Settings& settings, const Host& host) {
 }
 
 IoError MapMember(Member* member, int arena_fd, bool writable) {
-  uint64_t bytes = 0;
-  uint64_t inode = 0;
-  IoError error = InspectArenaFile(arena_fd, &bytes, &inode);
+  ArenaFile file;
+  IoError error = InspectArenaFile(arena_fd, &file);
+  const uint64_t bytes = file.bytes;
   if (!error && bytes < MinimumArenaBytes()) error = VersionsDiffer();
   if (!error) error = MapArena(arena_fd, bytes, writable);
   if (error) {
@@ -179,7 +263,7 @@ IoError MapMember(Member* member, int arena_fd, bool writable) {
   member->host = host;
   member->arena_fd = arena_fd;
   member->arena_bytes = bytes;
-  member->arena_inode = inode;
+  member->arena = file.identity;
   return {};
 }
 
@@ -190,25 +274,29 @@ void Unmap(Member* member) {
   member->arena_fd = -1;
 }
 
-// Keeps the connection when it stands, makes one otherwise.
-IoError Reconnect(const Settings& settings, const char* const* environment, Member* member, bool start = true) {
-  if (member->keeper_fd >= 0 && KeeperAlive(*member)) return {};
-  KeeperReply reply;
-  int arena_fd = -1;
+// A connection that the keeper accepted this process on; the arena that it gave is in *arena_fd.
+IoError Join(const Settings& settings, const char* const* environment, Member* member, bool start, int* arena_fd) {
   for (int attempt = 0;; ++attempt) {
     Disconnect(member);
     if (IoError error = Connect(settings, environment, member, start)) return error;
-    IoError error = Introduce(member, KeeperRequestKind::kAttach, &reply, &arena_fd);
-    if (!error) break;
+    KeeperReply reply;
+    IoError error = Introduce(member, KeeperRequestKind::kAttach, &reply, arena_fd);
+    if (!error) return {};
     bool lost = !KeeperAlive(*member);
     Disconnect(member);
     // One that was about to end when we came: the next one serves us.
     if (!lost || attempt == 2) return error;
   }
-  uint64_t bytes = 0;
-  uint64_t inode = 0;
-  IoError error = InspectArenaFile(arena_fd, &bytes, &inode);
-  if (!error && inode != member->arena_inode)
+}
+
+// Keeps the connection when it stands, makes one otherwise.
+IoError Reconnect(const Settings& settings, const char* const* environment, Member* member, bool start = true) {
+  if (member->keeper_fd >= 0 && KeeperAlive(*member)) return {};
+  int arena_fd = -1;
+  if (IoError error = Join(settings, environment, member, start, &arena_fd)) return error;
+  ArenaFile file;
+  IoError error = InspectArenaFile(arena_fd, &file);
+  if (!error && file.identity != member->arena)
     error = Fail(ENETDOWN, "the host was started anew without this program", "", "restart the program");
   if (!error && member->arena_fd < 0)
     member->arena_fd = OwnedFds::Adopt(arena_fd, OwnedFdKind::kShared);  // RestoreArena's wish
@@ -227,6 +315,7 @@ IoError Reconnect(const Settings& settings, const char* const* environment, Memb
     request.process = member->process;
     request.number = static_cast<int32_t>(queue.share);
     if (queue.share == QueueShare::kBorrowed) continue;
+    KeeperReply reply;
     int unused = -1;
     if (Exchange(member->keeper_fd, request, queue.fd, &reply, &unused) < 0) break;
   }
@@ -281,18 +370,8 @@ IoError AskQueue(const Settings& settings, const char* const* environment, Membe
 
 IoError Attach(const Settings& settings, const char* const* environment, Member* member) noexcept {
   if (member->host != nullptr) return {};
-  if (IoError error = FindSocket(settings, environment, member)) return error;
-  KeeperReply reply;
   int arena_fd = -1;
-  for (int attempt = 0;; ++attempt) {
-    if (IoError error = Connect(settings, environment, member, true)) return error;
-    IoError error = Introduce(member, KeeperRequestKind::kAttach, &reply, &arena_fd);
-    if (!error) break;
-    bool lost = !KeeperAlive(*member);
-    Disconnect(member);
-    // One that was about to end when we came: the next one serves us.
-    if (!lost || attempt == 2) return error;
-  }
+  if (IoError error = Join(settings, environment, member, true, &arena_fd)) return error;
   if (IoError error = MapMember(member, arena_fd, true)) {
     Disconnect(member);
     return error;
@@ -367,9 +446,8 @@ bool KeeperAlive(const Member& member) noexcept {
 }
 
 IoError RestoreArena(const Settings& settings, const char* const* environment, Member* member) noexcept {
-  uint64_t bytes = 0;
-  uint64_t inode = 0;
-  if (!InspectArenaFile(member->arena_fd, &bytes, &inode) && inode == member->arena_inode) return {};
+  ArenaFile file;
+  if (!InspectArenaFile(member->arena_fd, &file) && file.identity == member->arena) return {};
   // Whoever closed it closed the others too, most likely: the connection is made anew. The numbers may be somebody
   // else's by now.
   OwnedFds::Forget(member->arena_fd);
@@ -385,13 +463,23 @@ IoError EnsureKeeper(const Settings& settings, const char* const* environment, M
   return Reconnect(settings, environment, member, start);
 }
 
+void AnnounceExec(const Settings& settings, const char* const* environment, Member* member) noexcept {
+  if (member->host == nullptr || Reconnect(settings, environment, member, false)) return;
+  KeeperRequest request;
+  request.kind = KeeperRequestKind::kExec;
+  request.process = member->process;
+  KeeperReply reply;
+  int unused = -1;
+  if (Exchange(member->keeper_fd, request, -1, &reply, &unused) < 0) Disconnect(member);
+}
+
 IoError Observe(const Settings& settings, const char* const* environment, Member* member, bool writable) noexcept {
-  if (IoError error = FindSocket(settings, environment, member)) return error;
   if (IoError error = Connect(settings, environment, member, false)) return error;
   member->process = kNoProcess;
   KeeperReply reply;
   int arena_fd = -1;
-  IoError error = Introduce(member, KeeperRequestKind::kObserve, &reply, &arena_fd);
+  IoError error =
+      Introduce(member, writable ? KeeperRequestKind::kAdjust : KeeperRequestKind::kObserve, &reply, &arena_fd);
   if (!error) error = MapMember(member, arena_fd, writable);
   if (error) Disconnect(member);
   return error;

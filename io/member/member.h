@@ -12,6 +12,7 @@
 #include <cstdint>
 
 #include "io/device/tap.h"
+#include "io/member/arena_map.h"
 #include "io/member/keeper_protocol.h"
 #include "io/settings/settings.h"
 #include "stack/host/host.h"
@@ -27,8 +28,10 @@ struct Member {
   int arena_fd = -1;
   int keeper_fd = -1;  // connection to the keeper; -1 when it was lost (the next request makes a new one)
   uint64_t arena_bytes = 0;
-  uint64_t arena_inode = 0;                // of the memfd: how another keeper's arena is told from ours
-  char socket_path[kMaxSettingPath] = {};  // fixed by the first attach: the user id may change later
+  ArenaIdentity arena;  // how another keeper's arena is told from ours
+  // Fixed by the first attach: the user id may change later.
+  char socket_path[kMaxSettingPath] = {};  // where the keeper was found last
+  char directory[kMaxSettingPath] = {};    // where one that this process starts will be
   struct Queue {
     uint16_t shard = 0;
     int fd = -1;
@@ -82,6 +85,10 @@ bool KeeperAlive(const Member& member) noexcept;
 // member has. Nothing is lost when it fails; try again later.
 IoError EnsureKeeper(const Settings& settings, const char* const* environment, Member* member,
                      bool start = true) noexcept;
+
+// Before exec with sockets: the keeper is told that this process comes back as another program, which may be another user's
+// by then. Never starts a keeper; what fails shows when the new program attaches.
+void AnnounceExec(const Settings& settings, const char* const* environment, Member* member) noexcept;
 
 // Maps an arena read-only for tools that look (ss, nstat). member->process is kNoProcess. Never starts a keeper.
 inline constexpr uint16_t kNoProcess = 0xffff;

@@ -10,6 +10,8 @@ namespace ustcp {
 
 namespace {
 
+constexpr char kRootDirectory[] = "/run/ustcp";
+
 constexpr size_t kMaxLine = 1024;
 constexpr int64_t kMaxFileBytes = 1 << 20;
 
@@ -403,12 +405,16 @@ void RuntimeDirectory(const Settings& settings, const char* const* environment, 
   uint32_t uid = static_cast<uint32_t>(sys::Call(SYS_geteuid));
   const char* session = FindVariable(environment, "XDG_RUNTIME_DIR");
   if (uid == 0) {
-    text << "/run/ustcp";
+    text << kRootDirectory;
   } else if (session != nullptr && *session == '/' && std::strlen(session) < 100) {
     text << session << "/ustcp";
   } else {
     text << "/tmp/ustcp-" << uid;
   }
+}
+
+void UserDirectory(uint32_t uid, char (&out)[kMaxSettingPath]) noexcept {
+  TextBuilder(out) << kRootDirectory << "/" << uid;
 }
 
 }  // namespace ustcp

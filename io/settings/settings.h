@@ -115,6 +115,9 @@ const SysctlInfo* FindSysctl(std::string_view name) noexcept;
 // $XDG_RUNTIME_DIR/ustcp, or /tmp/ustcp-UID. Written to `out` without checking that it exists.
 void RuntimeDirectory(const Settings& settings, const char* const* environment, char (&out)[kMaxSettingPath]) noexcept;
 
+// Where a keeper that root runs for another user has its socket: a directory of root's, so that nobody squats it.
+void UserDirectory(uint32_t uid, char (&out)[kMaxSettingPath]) noexcept;
+
 // Addresses as text. Format writes at most 64 bytes including the terminating zero.
 bool ParseAddress(std::string_view text, IpAddress* out) noexcept;
 bool ParsePrefix(std::string_view text, IpPrefix* out) noexcept;

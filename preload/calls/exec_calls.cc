@@ -20,7 +20,7 @@ using namespace ustcp;
 
 namespace {
 
-constexpr size_t kNoteBytes = sizeof(kInheritVariable) + 16;
+constexpr size_t kNoteBytes = sizeof(kInheritVariable) + 16 + kMaxSettingPath;
 
 constexpr size_t kUnreadable = SIZE_MAX;
 
@@ -42,7 +42,8 @@ bool IsNote(const char* entry) {
 
 // `environment`, of n entries, with our note, in `room` for n + 2 pointers.
 char* const* WithNote(char* const* environment, size_t n, char** room, char (&note)[kNoteBytes]) {
-  TextBuilder(note) << kInheritVariable << "=" << static_cast<int64_t>(sys::Call(SYS_getpid));
+  TextBuilder(note) << kInheritVariable << "=" << static_cast<int64_t>(sys::Call(SYS_getpid)) << " "
+                    << runtime::AttachedMember()->socket_path;
   size_t kept = 0;
   for (size_t i = 0; i < n; ++i)
     if (!IsNote(environment[i])) room[kept++] = environment[i];
@@ -62,8 +63,9 @@ bool HasSockets() {
 
 }  // namespace
 
-// Sets `environment` to one with the note, on the caller's stack: the child of a vfork may not allocate. And the ring goes
-// with this program, as do the arena's addresses. A program without the library finds empty sockets under the numbers.
+// Sets `environment` to one with the note, on the caller's stack: the child of a vfork may not allocate. The ring
+// goes with this program, as do the arena's addresses, and the keeper is told that another one comes. A program without the
+// library finds empty sockets under the numbers.
 #define USTCP_ADD_NOTE(environment)                                                                             \
   const address_limit::AsOfProgram limit(ArenaBytes());                                                         \
   char note[kNoteBytes];                                                                                        \
@@ -72,6 +74,7 @@ bool HasSockets() {
     environment = WithNote(environment, count, static_cast<char**>(alloca((count + 2) * sizeof(char*))), note); \
     runtime::LeaveQueue();                                                                                      \
     OwnInheritedPlaceholders();                                                                                 \
+    runtime::BeforeExec();                                                                                      \
   }                                                                                                             \
   static_assert(true)
 

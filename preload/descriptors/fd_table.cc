@@ -223,6 +223,18 @@ void Frozen::PutUnder(int placed, const Socket& socket, int file) noexcept {
   });
 }
 
+bool AnyOutlivesExec() noexcept {
+  if (g_own_process.load(std::memory_order_relaxed) == nullptr) return false;
+  PrivateGuard guard(g_lock);
+  bool any = false;
+  ForEachEntry(Own(), 0, kMaxFds - 1, [&any](int fd, std::atomic<uint64_t>&) {
+    if (any) return;
+    int flags = sys::Fcntl(fd, F_GETFD);
+    any = flags >= 0 && (flags & FD_CLOEXEC) == 0;
+  });
+  return any;
+}
+
 int PrepareFork(int* error) noexcept {
   *error = 0;
   ProcessSlot* parent = g_own_process.load();

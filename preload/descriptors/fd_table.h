@@ -103,6 +103,9 @@ class Frozen {
   void PutUnder(int fd, const Socket& socket, int file) noexcept;
 };
 
+// Whether an exec hands a socket on.
+bool AnyOutlivesExec() noexcept;
+
 // fork. Prepare takes the table's lock and copies the table into a free process slot; its index, -1 when this process is
 // not attached or all slots are taken (*error is then set). One of the Finish functions must follow.
 int PrepareFork(int* error) noexcept;

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <linux/close_range.h>
 #include <poll.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -17,11 +18,14 @@
 
 #include "io/base/clock.h"
 #include "io/base/parse.h"
+#include "io/base/report.h"
 #include "io/member/arena_map.h"
 #include "io/member/keeper_channel.h"
+#include "preload/keeper/abandoned.h"
 #include "preload/keeper/confine.h"
 #include "preload/keeper/driver.h"
 #include "preload/keeper/log.h"
+#include "preload/keeper/names.h"
 #include "preload/keeper/setup.h"
 #include "stack/create.h"
 #include "stack/host/host.h"
@@ -31,24 +35,18 @@ namespace ustcp::keeper {
 namespace {
 
 constexpr auto kGrace = 1s;  // between the last member and the end: the next one often follows at once
-constexpr size_t kMaxClients = 4096;
-constexpr int kMaxDriverStarts = 4;  // a driver that keeps dying over the same arena is not helped by another
+
+// A driver that dies is replaced at once; one that dies again and again over the same arena after a pause that doubles,
+// and not for ever: then the host is beyond help.
+constexpr int kFreeDriverStarts = 3;
+constexpr int kMaxDriverStarts = 7;
+constexpr auto kLongLife = 30s;  // of a driver that was no failure
 
 volatile sig_atomic_t g_stop = 0;
 
-IoError Fail(int code, const char* what, const char* detail, const char* remedy) {
-  IoError error;
-  error.code = code;
-  TextBuilder(error.message) << what << detail << "; " << remedy;
-  return error;
-}
-
-// The errno number that a socket call shall show for a failure of the device.
-int CallError(int code) { return code == EPERM || code == EACCES ? EACCES : code == EINVAL ? EINVAL : ENETDOWN; }
-
-void Refuse(const IoError& error, KeeperReply* reply) {
-  reply->error = error.code;
-  std::memcpy(reply->message, error.message, std::min(sizeof(reply->message), sizeof(error.message)));
+size_t DescriptorLimit() {
+  rlimit limit{};
+  return getrlimit(RLIMIT_NOFILE, &limit) == 0 ? limit.rlim_cur : 1024;
 }
 
 DeviceInfo DeviceOf(const BrokerOptions& options) {
@@ -87,31 +85,34 @@ void InstallStopSignals() {
 
 bool StopRequested() { return g_stop != 0; }
 
-uint32_t Broker::geteuid_at_start() { return geteuid(); }
+Broker::Broker(const BrokerOptions& options)
+    : options_(options), joining_(options_.settings, options.owner), quotas_(DescriptorLimit()) {}
 
 IoError Broker::StartDriver(int arena_fd) {
   int pair[2];
   if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0)
-    return Fail(ENETDOWN, "no socket pair for the keeper's driver", "", "raise RLIMIT_NOFILE");
+    return MakeError(ENETDOWN, "no socket pair for the keeper's driver; raise RLIMIT_NOFILE");
   pid_t pid = fork();
   if (pid < 0) {
     close(pair[0]);
     close(pair[1]);
-    return Fail(ENETDOWN, "no process for the keeper's driver", "", "raise RLIMIT_NPROC");
+    return MakeError(ENETDOWN, "no process for the keeper's driver; raise RLIMIT_NPROC");
   }
   if (pid == 0) {
     CloseOthers({pair[1], arena_fd, LogDescriptor()});
-    _exit(RunDriver(options_.settings, DeviceOf(options_), pair[1], arena_fd));
+    _exit(RunDriver(options_.settings, DeviceOf(options_), options_.driver_user, pair[1], arena_fd));
   }
   close(pair[1]);
   driver_fd_ = pair[0];
   driver_pid_ = pid;
+  driver_started_ = MonotonicNow();
+  driver_due_ = kNever;
   ++driver_starts_;
   InternalMessage message;
   int fd = -1;
   ssize_t n = ReceiveMessage(driver_fd_, &message, sizeof(message), &fd, 5000);
   if (n != sizeof(message) || (message.kind != InternalKind::kReady && message.kind != InternalKind::kFailed))
-    return Fail(ENETDOWN, "the keeper's driver ended while starting", "", "see its log (USTCP_KEEPER_LOG)");
+    return MakeError(ENETDOWN, "the keeper's driver ended while starting; see its log (USTCP_KEEPER_LOG)");
   if (message.kind == InternalKind::kFailed) {
     IoError error;
     error.code = message.error;
@@ -121,28 +122,50 @@ IoError Broker::StartDriver(int arena_fd) {
   if (arena_fd_ >= 0) {
     close(fd);  // a driver started again gives back what it was given
   } else {
+    ArenaFile file;
+    if (IoError error = InspectArenaFile(fd, &file)) return error;
     arena_fd_ = fd;
-    arena_bytes_ = message.arena_bytes;
-    arena_inode_ = message.arena_inode;
+    arena_bytes_ = file.bytes;
+    joining_.SetArena(file.identity);
   }
   idle_ = false;
   return {};
 }
 
-bool Broker::RestartDriver() {
+void Broker::LoseDriver() {
   int status = 0;
-  waitpid(driver_pid_, &status, 0);
   close(driver_fd_);
   driver_fd_ = -1;
+  kill(driver_pid_, SIGKILL);
+  waitpid(driver_pid_, &status, 0);
   Log("driver %d ended with status %#x", static_cast<int>(driver_pid_), status);
-  if (StopRequested() || driver_starts_ >= kMaxDriverStarts) return false;
+  driver_pid_ = -1;
+  Instant now = MonotonicNow();
+  if (now - driver_started_ > kLongLife) driver_starts_ = 0;
+  driver_due_ = driver_starts_ < kFreeDriverStarts ? now : now + 1s * (1 << (driver_starts_ - kFreeDriverStarts));
+}
+
+// False: no more of them.
+bool Broker::TryDriverAgain() {
+  if (driver_starts_ >= kMaxDriverStarts) {
+    Log("the host's memory is beyond repair: %d drivers died of it", driver_starts_);
+    return false;
+  }
   if (IoError error = StartDriver(arena_fd_)) {
     Log("no new driver: %s", error.message);
-    return false;
+    if (driver_fd_ >= 0) LoseDriver();
+    if (driver_due_ == kNever) driver_due_ = MonotonicNow() + 1s;
+    return true;
   }
   for (uint16_t shard = 0; shard < kMaxShards; ++shard)
     if (queues_[shard].fd >= 0 || (only_.fd >= 0 && told_[shard] != 0)) TellQueue(shard);
   return true;
+}
+
+void Broker::TellDriver(const InternalMessage& message, int fd) {
+  if (driver_fd_ < 0) return;  // the next one is told of the queues, and looks for itself
+  int result = SendMessage(driver_fd_, &message, sizeof(message), fd);
+  if (result < 0) Log("driver does not hear: errno %d", -result);
 }
 
 IoError Broker::Publish() {
@@ -151,11 +174,11 @@ IoError Broker::Publish() {
   address.sun_family = AF_UNIX;
   std::strncpy(address.sun_path, path.c_str(), sizeof(address.sun_path) - 1);
   int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-  if (fd < 0) return Fail(ENETDOWN, "no descriptor left for the keeper's socket", "", "raise RLIMIT_NOFILE");
+  if (fd < 0) return MakeError(ENETDOWN, "no descriptor left for the keeper's socket; raise RLIMIT_NOFILE");
   unlink(path.c_str());  // of a keeper that was killed: the lock says that none is alive
   if (bind(fd, reinterpret_cast<sockaddr*>(&address), sizeof(address)) != 0 || listen(fd, 512) != 0) {
     close(fd);
-    return Fail(ENETDOWN, "cannot make the keeper's socket ", path.c_str(), "set USTCP_RUNTIME_DIR");
+    return MakeError(ENETDOWN, "cannot make the keeper's socket %s; set USTCP_RUNTIME_DIR", path.c_str());
   }
   // Who may connect is decided by the peer's credentials; the directory keeps strangers out where it is private.
   chmod(path.c_str(), 0666);
@@ -165,235 +188,10 @@ IoError Broker::Publish() {
 
 void Broker::Unpublish() { unlink(options_.socket_path.c_str()); }
 
-size_t Broker::Members() const {
-  return static_cast<size_t>(std::count_if(clients_.begin(), clients_.end(), [](const Client& c) { return c.member; }));
-}
-
-void Broker::AcceptClients() {
-  for (;;) {
-    int fd = accept4(listen_fd_, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK);
-    if (fd < 0) return;
-    ucred peer{};
-    socklen_t size = sizeof(peer);
-    if (clients_.size() >= kMaxClients || getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0) {
-      close(fd);
-      continue;
-    }
-    clients_.push_back({fd, peer.pid, peer.uid, false});
-  }
-}
-
-IoError Broker::CheckMember(const Client& client, bool observe, int shown_fd) const {
-  if (client.uid == 0 || client.uid == owner_) return {};
-  if (!observe) {
-    const auto& allowed = options_.settings.allowed_users;
-    for (int i = 0; i < options_.settings.allowed_user_count; ++i)
-      if (allowed[static_cast<size_t>(i)] == client.uid) return {};
-    // Who has the arena was a member, whatever its user id has become since.
-    struct stat status {};
-    if (shown_fd >= 0 && fstat(shown_fd, &status) == 0 && status.st_ino == arena_inode_) return {};
-  }
-  char detail[160];
-  TextBuilder(detail) << options_.settings.host.name << "' belongs to user " << owner_ << ", user " << client.uid
-                      << " may not join";
-  return Fail(EACCES, "host '", detail, "add the user to `allow` or choose another USTCP_HOST");
-}
-
-IoError Broker::OpenQueue(TapQueue* out) {
-  if (options_.spare.fd >= 0) {
-    *out = options_.spare;
-    options_.spare.fd = -1;
-    return {};
-  }
-  TapOpenOptions options;
-  options.name = options_.settings.host.interface;
-  IoError error = OpenTapQueue(options, out);
-  if (error) error.code = CallError(error.code);
-  return error;
-}
-
-// The interface's only queue is everybody's to write to; who reads it is in the arena (Host::queue_reader).
-IoError Broker::GiveOnlyQueue(uint16_t shard, bool reopen) {
-  if (reopen && !options_.tap_handed_in) {
-    TapQueue fresh;
-    if (IoError error = OpenQueue(&fresh)) return error;
-    close(only_.fd);
-    only_ = fresh;
-  }
-  TellQueue(shard, reopen);
-  return {};
-}
-
-IoError Broker::GiveQueue(uint16_t shard, bool reopen, const TapQueue** out, QueueShare* share) {
-  TapQueue& queue = queues_[shard];
-  *out = &queue;
-  *share = QueueShare::kOwn;
-  if (only_.fd < 0) {
-    if (reopen) CloseQueue(shard);
-    if (queue.fd < 0) {
-      TapQueue fresh;
-      if (IoError error = OpenQueue(&fresh)) {
-        // No further one to be had: what comes in reaches the shard through the others, what goes out leaves by one of theirs.
-        auto other = std::find_if(queues_.begin(), queues_.end(), [](const TapQueue& q) { return q.fd >= 0; });
-        if (other == queues_.end()) return error;
-        *out = &*other;
-        *share = QueueShare::kBorrowed;
-        return {};
-      }
-      (fresh.multi_queue ? queue : only_) = fresh;
-    }
-    if (only_.fd < 0) {
-      TellQueue(shard, reopen);
-      return {};
-    }
-    reopen = false;
-  }
-  *out = &only_;
-  *share = QueueShare::kOnly;
-  return GiveOnlyQueue(shard, reopen);
-}
-
-IoError Broker::AdoptOffer(uint16_t shard, int fd, QueueShare share) {
-  int copy = fcntl(fd, F_DUPFD_CLOEXEC, 3);
-  if (copy < 0) return Fail(ENETDOWN, "no descriptor left for a TAP queue", "", "raise RLIMIT_NOFILE");
-  TapQueue queue;
-  if (IoError error = AdoptTapQueue(copy, &queue)) {
-    close(copy);
-    return error;
-  }
-  // What the member has is what it reads. One that we opened for the shard meanwhile would be read by nobody.
-  TapQueue& known = share == QueueShare::kOnly ? only_ : queues_[shard];
-  if (known.fd >= 0) close(known.fd);
-  known = queue;
-  TellQueue(shard);
-  return {};
-}
-
-void Broker::CloseQueue(uint16_t shard) {
-  if (queues_[shard].fd >= 0) close(queues_[shard].fd);
-  queues_[shard] = {};
-}
-
-void Broker::TellDriver(const InternalMessage& message, int fd) {
-  int result = SendMessage(driver_fd_, &message, sizeof(message), fd);
-  if (result < 0) Log("driver does not hear: errno %d", -result);
-}
-
-void Broker::TellQueue(uint16_t shard, bool announce) {
-  InternalMessage message;
-  message.kind = InternalKind::kQueue;
-  message.shard = shard;
-  message.number = ++told_[shard];
-  message.only = only_.fd >= 0;
-  message.announce = announce;
-  const TapQueue& queue = message.only ? only_ : queues_[shard];
-  message.queue = DescribeQueue(queue);
-  TellDriver(message, queue.fd);
-}
-
-void Broker::FillStatus(KeeperReply* reply) const {
-  size_t queues = static_cast<size_t>(
-      std::count_if(queues_.begin(), queues_.end(), [](const TapQueue& q) { return q.fd >= 0; }) + (only_.fd >= 0));
-  TextBuilder(reply->message) << "broker " << static_cast<int>(getpid()) << ", driver " << static_cast<int>(driver_pid_)
-                              << ", " << static_cast<int64_t>(Members()) << " connections, "
-                              << static_cast<int64_t>(queues) << " queues, " << (idle_ ? "idle" : "in use");
-}
-
-void Broker::Answer(Client& client, const KeeperRequest& request, int fd, KeeperReply* reply, int* reply_fd) {
-  *reply_fd = -1;
-  reply->keeper_pid = getpid();
-  reply->layout_hash = LayoutHash();
-  reply->arena_bytes = arena_bytes_;
-  if (request.magic != kKeeperMagic || request.version != kKeeperVersion) {
-    return Refuse(Fail(ENETDOWN, "program and keeper are of different versions", "",
-                       "restart the host's programs, or use another USTCP_HOST"),
-                  reply);
-  }
-  bool introduces = request.kind == KeeperRequestKind::kAttach || request.kind == KeeperRequestKind::kObserve;
-  if (introduces) {
-    bool observe = request.kind == KeeperRequestKind::kObserve;
-    if (IoError error = CheckMember(client, observe, fd)) return Refuse(error, reply);
-    if (request.layout_hash != LayoutHash()) {
-      return Refuse(Fail(ENETDOWN, "program and keeper are of different versions", "",
-                         "restart the host's programs, or use another USTCP_HOST"),
-                    reply);
-    }
-    client.member |= !observe;
-    *reply_fd = arena_fd_;
-    return;
-  }
-  if (request.kind == KeeperRequestKind::kStatus) {
-    if (IoError error = CheckMember(client, true, -1)) return Refuse(error, reply);
-    return FillStatus(reply);
-  }
-  if (!client.member || request.shard >= kMaxShards || request.process >= kMaxProcesses)
-    return Refuse(Fail(EACCES, "request of a program that has not joined the host", "", "restart the program"), reply);
-
-  switch (request.kind) {
-    case KeeperRequestKind::kQueue:
-    case KeeperRequestKind::kReopenQueue: {
-      const TapQueue* queue = nullptr;
-      if (IoError error =
-              GiveQueue(request.shard, request.kind == KeeperRequestKind::kReopenQueue, &queue, &reply->share))
-        return Refuse(error, reply);
-      reply->queue = DescribeQueue(*queue);
-      *reply_fd = queue->fd;
-      return;
-    }
-    case KeeperRequestKind::kOfferQueue: {
-      IoError error = fd < 0 ? Fail(EINVAL, "a queue was offered without its descriptor", "", "restart the program")
-                             : AdoptOffer(request.shard, fd, static_cast<QueueShare>(request.number));
-      if (error) Refuse(error, reply);
-      return;
-    }
-    case KeeperRequestKind::kWakeDescriptor: {
-      if (fd < 0) return;
-      InternalMessage message;
-      message.kind = InternalKind::kWakeDescriptor;
-      message.process = request.process;
-      message.number = request.number;
-      TellDriver(message, fd);
-      return;
-    }
-    default: return Refuse(Fail(EINVAL, "unknown request", "", "install program and keeper from one build"), reply);
-  }
-}
-
-void Broker::Serve(Client& client) {
-  for (;;) {
-    KeeperRequest request;
-    int fd = -1;
-    ssize_t n = ReceiveMessage(client.fd, &request, sizeof(request), &fd, -1);
-    if (n == -EAGAIN) return;
-    if (n <= 0) {
-      close(client.fd);
-      client.fd = -1;
-      if (client.member) {
-        InternalMessage look;
-        look.kind = InternalKind::kLook;
-        TellDriver(look, -1);
-      }
-      return;
-    }
-    KeeperReply reply;
-    int reply_fd = -1;
-    if (n != sizeof(request)) request.magic = 0;
-    Answer(client, request, fd, &reply, &reply_fd);
-    if (reply.error != 0) Log("process %d: %s", static_cast<int>(client.pid), reply.message);
-    if (fd >= 0) close(fd);
-    reply.has_descriptor = reply_fd >= 0;
-    // The other end may be gone, or never read: it then hears nothing.
-    if (SendMessage(client.fd, &reply, sizeof(reply), reply_fd) < 0) {
-      close(client.fd);
-      client.fd = -1;
-      return;
-    }
-  }
-}
-
 void Broker::Hear(const InternalMessage& message) {
   switch (message.kind) {
     case InternalKind::kQueueFreed: {
+      if (message.shard >= kMaxShards) break;
       // Given to the shard's next process meanwhile: then it stays.
       if (message.number != told_[message.shard]) break;
       CloseQueue(message.shard);
@@ -403,6 +201,7 @@ void Broker::Hear(const InternalMessage& message) {
       break;
     }
     case InternalKind::kNeedQueue: {
+      if (message.shard >= kMaxShards) break;
       const TapQueue* queue = nullptr;
       QueueShare share;
       if (IoError error = GiveQueue(message.shard, false, &queue, &share))
@@ -422,26 +221,85 @@ void Broker::HearDriver() {
     ssize_t n = ReceiveMessage(driver_fd_, &message, sizeof(message), &fd, -1);
     if (fd >= 0) close(fd);
     if (n == -EAGAIN) return;
-    if (n <= 0) {
-      if (!RestartDriver()) g_stop = 1;
-      return;
-    }
+    if (n <= 0) return LoseDriver();
     if (n == sizeof(message)) Hear(message);
   }
 }
 
-int Broker::Run() {
+IoError Broker::Start() {
   if (options_.spare.fd >= 0 && (options_.tap_handed_in || !options_.spare.multi_queue)) {
     only_ = options_.spare;
     options_.spare.fd = -1;
   }
-  KeeperReply ready;
-  IoError error = StartDriver(options_.adopt_fd);
-  if (!error) error = Publish();
-  if (!error) {
-    RecordArena(options_.arena_record_path.c_str(), arena_inode_);
-    if (int code = ConfineBroker()) error = Fail(ENETDOWN, "cannot give up rights", "", ErrnoText(code));
+  if (IoError error = StartDriver(options_.adopt_fd)) return error;
+  // A descriptor of the same file that cannot write, whatever its holder does to it.
+  char link[32];
+  TextBuilder(link) << "/proc/self/fd/" << arena_fd_;
+  arena_look_fd_ = open(link, O_RDONLY | O_CLOEXEC);
+  if (IoError error = Publish()) return error;
+  RecordArena(options_.arena_record_path.c_str(), joining_.arena());
+  if (int code = ConfineBroker()) return MakeError(ENETDOWN, "cannot give up rights; %s", ErrnoText(code));
+  return {};
+}
+
+// When there is something to do without anybody's asking.
+Instant Broker::NextEvent(Instant now) {
+  bool unused = !options_.stay && idle_ && Members() == 0;
+  if (!unused) idle_since_ = kNever;
+  if (unused && idle_since_ == kNever) idle_since_ = now;
+  Instant next = unused ? idle_since_ + kGrace : kNever;
+  next = std::min(next, driver_due_);
+  if (now < accept_again_) next = std::min(next, accept_again_);
+  for (const Client& client : clients_)
+    if (!client.introduced) next = std::min<Instant>(next, client.since + kIntroductionTime);
+  return next;
+}
+
+void Broker::Poll() {
+  Instant now = MonotonicNow();
+  Instant next = NextEvent(now);
+  std::vector<pollfd> polls;
+  // A negative number is passed over.
+  polls.push_back({now < accept_again_ ? -1 : listen_fd_, POLLIN, 0});
+  polls.push_back({driver_fd_, POLLIN, 0});
+  for (const Client& client : clients_) polls.push_back({client.fd, POLLIN, 0});
+  for (int fd : options_.name_fds) polls.push_back({fd, POLLIN, 0});
+  timespec left{};
+  if (next != kNever) left = TimeLeft(next, now);
+  int n = ppoll(polls.data(), polls.size(), next == kNever ? nullptr : &left, nullptr);
+  if (n < 0 && errno != EINTR) g_stop = 1;
+  size_t known = clients_.size();
+  if (n > 0) {
+    for (size_t i = 0; i < known; ++i)
+      if (polls[i + 2].revents != 0) Serve(clients_[i]);
+    for (size_t i = known + 2; i < polls.size(); ++i)
+      if (polls[i].revents != 0) AnswerNameQuestion(polls[i].fd);
+    if (polls[1].revents != 0) HearDriver();
   }
+  DropClients(MonotonicNow());
+  if (n > 0 && polls[0].revents != 0) AcceptClients();
+  if (driver_due_ <= MonotonicNow() && !TryDriverAgain()) g_stop = 1;
+}
+
+// Nobody has been here for a while.
+bool Broker::EndWhenUnused() {
+  if (options_.stay || !idle_ || Members() != 0 || idle_since_ == kNever || MonotonicNow() - idle_since_ < kGrace)
+    return false;
+  // Nobody new can find us once the name is gone; whoever found us before is served.
+  Unpublish();
+  size_t before = clients_.size();
+  AcceptClients();
+  if (clients_.size() == before && driver_fd_ >= 0) return true;
+  close(listen_fd_);
+  if (Publish()) return true;
+  idle_since_ = kNever;
+  return false;
+}
+
+int Broker::Run() {
+  IoError error = Start();
+  KeeperReply ready;
+  TextBuilder(ready.message) << options_.warnings;
   if (error) Refuse(error, &ready);
   if (options_.ready_fd >= 0) {
     if (write(options_.ready_fd, &ready, sizeof(ready)) < 0) Log("nobody waits for this keeper");
@@ -453,42 +311,10 @@ int Broker::Run() {
     Log("not started: %s", error.message);
     return 1;
   }
-  Log("host %s on %s", options_.settings.host.name, options_.settings.host.interface);
-
-  Instant idle_since = kNever;
-  while (!StopRequested()) {
-    std::vector<pollfd> polls;
-    polls.push_back({listen_fd_, POLLIN, 0});
-    polls.push_back({driver_fd_, POLLIN, 0});
-    for (const Client& client : clients_) polls.push_back({client.fd, POLLIN, 0});
-    for (int fd : options_.name_fds) polls.push_back({fd, POLLIN, 0});
-    bool unused = !options_.stay && idle_ && Members() == 0;
-    if (!unused) idle_since = kNever;
-    if (unused && idle_since == kNever) idle_since = MonotonicNow();
-    int timeout = unused ? static_cast<int>(ToMillis(kGrace)) : -1;
-    int n = poll(polls.data(), polls.size(), timeout);
-    if (n < 0 && errno != EINTR) break;
-    size_t known = clients_.size();
-    if (n > 0) {
-      for (size_t i = 0; i < known; ++i)
-        if (polls[i + 2].revents != 0) Serve(clients_[i]);
-      for (size_t i = known + 2; i < polls.size(); ++i)
-        if (polls[i].revents != 0) AnswerNameQuestion(polls[i].fd);
-      clients_.erase(std::remove_if(clients_.begin(), clients_.end(), [](const Client& c) { return c.fd < 0; }),
-                     clients_.end());
-      if (polls[1].revents != 0) HearDriver();
-      if (polls[0].revents != 0) AcceptClients();
-    }
-    if (!unused || !idle_ || Members() != 0 || MonotonicNow() - idle_since < kGrace) continue;
-    // Nobody new can find us once the name is gone; whoever found us before is served.
-    Unpublish();
-    size_t before = clients_.size();
-    AcceptClients();
-    if (clients_.size() == before && driver_fd_ >= 0) break;
-    close(listen_fd_);
-    if (Publish()) break;
-    idle_since = kNever;
-  }
+  if (!options_.warnings.empty()) Log("%s", options_.warnings.c_str());
+  Log("host %s on %s, of user %u", options_.settings.host.name, options_.settings.host.interface, options_.owner);
+  do Poll();
+  while (!StopRequested() && !EndWhenUnused());
   Log("ends");
   Unpublish();
   unlink(options_.arena_record_path.c_str());

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "preload/keeper/checked.h"
 #include "stack/host/bufs.h"
 #include "stack/socket/readiness.h"
 #include "stack/socket/socket.h"
@@ -13,7 +14,21 @@ namespace ustcp::keeper {
 
 namespace {
 
-bool LaidOut(const Shard& shard) { return shard.random_state != 0; }
+Socket* CheckedSocket(Host& host, uint64_t bits) {
+  return FdEntry::KindOf(bits) == FdEntry::kSocket ? Checked<Socket>(host, FdEntry::ObjectOf(bits)) : nullptr;
+}
+
+EpollSet* CheckedEpoll(Host& host, uint64_t bits) {
+  return FdEntry::KindOf(bits) == FdEntry::kEpoll ? Checked<EpollSet>(host, FdEntry::ObjectOf(bits)) : nullptr;
+}
+
+// A page is the host's and no shard's.
+FdPage* CheckedPage(FdPage* page) {
+  auto address = reinterpret_cast<uint64_t>(page);
+  bool inside = address % 64 == 0 && address >= kArenaBase + sizeof(Host) &&
+                address <= kArenaBase + ArenaBytes() - sizeof(FdPage);
+  return inside && page->kind == FdPage::kSlotKind ? page : nullptr;
+}
 
 // Descriptors of all processes that stand for the object, and the other holders of a socket.
 uint32_t CountReferences(Host& host, uint64_t bits) {
@@ -22,13 +37,13 @@ uint32_t CountReferences(Host& host, uint64_t bits) {
     if (NeverUsed(process)) break;
     if (process.state.load() == ProcessSlot::kFree) continue;
     for (auto& at : process.pages)
-      if (FdPage* page = at.load())
+      if (FdPage* page = CheckedPage(at.load()))
         count += static_cast<uint32_t>(
             std::count_if(std::begin(page->entries), std::end(page->entries),
                           [bits](const std::atomic<uint64_t>& entry) { return entry.load() == bits; }));
   }
-  if (FdEntry::KindOf(bits) == FdEntry::kSocket && static_cast<Socket*>(FdEntry::ObjectOf(bits))->parent != nullptr)
-    ++count;  // waits to be accepted
+  const Socket* socket = CheckedSocket(host, bits);
+  if (socket != nullptr && socket->parent != nullptr) ++count;  // waits to be accepted
   return count;
 }
 
@@ -49,7 +64,7 @@ void FlushWakes(Context& ctx, Wakes& wakes) {
 
 // What a closed connection has to say leaves with the next turn of whoever sleeps on its shard; without one, with ours.
 void HaveItSent(Context& ctx) {
-  Waiter* leader = ctx.shard.leader_waiter.load();
+  Waiter* leader = Checked<Waiter>(ctx.host, ctx.shard.leader_waiter.load());
   if (HasOutput(ctx.shard) && leader != nullptr && leader->Signal()) ctx.wakes.Add(*leader);
 }
 
@@ -100,13 +115,19 @@ TryShardLock::TryShardLock(Host& host, Shard& shard, Instant now) : ctx{host, sh
   held_ = true;
 }
 
+namespace {
+uint64_t g_arena_bytes = 0;
+}
+
+void SetArenaBytes(uint64_t bytes) { g_arena_bytes = bytes; }
+uint64_t ArenaBytes() { return g_arena_bytes; }
+
 bool Burial::SettleIntent(Host& host, Wakes& wakes, Instant now) {
   ProcessSlot& process = host.processes[slot_];
   uint64_t bits = process.intent.load();
   if (bits == 0) return true;
   if (ChangedByOthers(host, bits, slot_)) return false;
-  if (FdEntry::KindOf(bits) == FdEntry::kSocket) {
-    auto* socket = static_cast<Socket*>(FdEntry::ObjectOf(bits));
+  if (Socket* socket = CheckedSocket(host, bits)) {
     TryShardLock lock(host, host.shard(*socket), now);
     if (!lock) return false;
     if (socket->kind == SlotKind::kSocket) {
@@ -121,13 +142,10 @@ bool Burial::SettleIntent(Host& host, Wakes& wakes, Instant now) {
     FlushWakes(lock.ctx, wakes);
     return true;
   }
-  if (FdEntry::KindOf(bits) == FdEntry::kEpoll) {
-    auto* set = static_cast<EpollSet*>(FdEntry::ObjectOf(bits));
-    if (set->kind == SlotKind::kEpollSet) {
-      set->refs.store(CountReferences(host, bits) + 1);
-      process.intent.store(0);
-      ReleaseEpollSet(host, *set, now);
-    }
+  if (EpollSet* set = CheckedEpoll(host, bits)) {
+    set->refs.store(CountReferences(host, bits) + 1);
+    process.intent.store(0);
+    ReleaseEpollSet(host, *set, now);
   }
   process.intent.store(0);
   return true;
@@ -136,13 +154,15 @@ bool Burial::SettleIntent(Host& host, Wakes& wakes, Instant now) {
 bool Burial::DropDescriptors(Host& host, Wakes& wakes, Instant now) {
   ProcessSlot& process = host.processes[slot_];
   for (; next_page_ < kFdPagesPerProcess; ++next_page_) {
-    FdPage* page = process.pages[next_page_].load();
-    if (page == nullptr) continue;
+    FdPage* page = CheckedPage(process.pages[next_page_].load());
+    if (page == nullptr) {
+      process.pages[next_page_].store(nullptr);
+      continue;
+    }
     for (auto& entry : page->entries) {
       uint64_t bits = entry.load();
       if (bits == 0) continue;
-      if (FdEntry::KindOf(bits) == FdEntry::kSocket) {
-        auto* socket = static_cast<Socket*>(FdEntry::ObjectOf(bits));
+      if (Socket* socket = CheckedSocket(host, bits)) {
         TryShardLock lock(host, host.shard(*socket), now);
         if (!lock) return false;
         // If this driver dies between the two, the next one finds the intent and counts anew.
@@ -156,8 +176,7 @@ bool Burial::DropDescriptors(Host& host, Wakes& wakes, Instant now) {
       } else {
         process.intent.store(bits);
         entry.store(0);
-        if (FdEntry::KindOf(bits) == FdEntry::kEpoll)
-          ReleaseEpollSet(host, *static_cast<EpollSet*>(FdEntry::ObjectOf(bits)), now);
+        if (EpollSet* set = CheckedEpoll(host, bits)) ReleaseEpollSet(host, *set, now);
         process.intent.store(0);
       }
     }

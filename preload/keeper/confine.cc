@@ -20,6 +20,8 @@ namespace ustcp::keeper {
 
 namespace {
 
+constexpr rlim_t kDescriptors = 16'384;
+
 int SetCapabilities(uint64_t keep) {
   __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
   __user_cap_data_struct data[2]{};
@@ -113,7 +115,8 @@ int InstallFilter() {
 
 int ConfineBroker() {
   if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) return errno;
-  if (geteuid() != 0) return 0;  // has no capabilities to give up
+  prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);  // nobody of the same user takes its descriptors
+  if (geteuid() != 0) return 0;        // has no capabilities to give up
   return SetCapabilities(uint64_t{1} << CAP_NET_ADMIN | uint64_t{1} << CAP_SETUID | uint64_t{1} << CAP_SETGID);
 }
 
@@ -130,7 +133,13 @@ int ConfineDriver(uint32_t uid, uint32_t gid) {
 void RaiseLimits() {
   for (int resource : {RLIMIT_NOFILE, RLIMIT_AS, RLIMIT_FSIZE, RLIMIT_DATA, RLIMIT_CPU}) {
     rlimit limit{};
-    if (getrlimit(resource, &limit) != 0 || limit.rlim_cur == limit.rlim_max) continue;
+    if (getrlimit(resource, &limit) != 0) continue;
+    // The hard limit of descriptors too, where the right to is there: one for every connection, process and queue.
+    if (resource == RLIMIT_NOFILE && limit.rlim_max < kDescriptors) {
+      rlimit wanted{kDescriptors, kDescriptors};
+      if (setrlimit(resource, &wanted) == 0) continue;
+    }
+    if (limit.rlim_cur == limit.rlim_max) continue;
     limit.rlim_cur = limit.rlim_max;
     setrlimit(resource, &limit);
   }

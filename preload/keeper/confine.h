@@ -13,7 +13,8 @@ int ConfineBroker();
 // may make only the system calls a driver needs. Call once all descriptors are open and threads are running.
 int ConfineDriver(uint32_t uid, uint32_t gid);
 
-// Removes soft limits that the program which started us set for itself, as far as the hard ones allow.
+// Removes soft limits that the program which started us set for itself, as far as the hard ones allow; root's keeper has
+// its descriptors in any case.
 void RaiseLimits();
 
 }  // namespace ustcp::keeper

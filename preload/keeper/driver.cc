@@ -19,6 +19,7 @@
 #include "io/member/arena_map.h"
 #include "io/member/keeper_channel.h"
 #include "io/member/member.h"
+#include "preload/keeper/checked.h"
 #include "preload/keeper/confine.h"
 #include "preload/keeper/log.h"
 #include "preload/keeper/setup.h"
@@ -33,8 +34,10 @@ namespace {
 
 constexpr auto kStayAwake = 50ms;  // after nudges in quick succession:
 constexpr auto kQuickSuccession = 20ms;
-constexpr auto kForkPatience = 5s;  // between a fork's preparation and the child's first instruction
-constexpr int kNudge = -1;          // epoll data that is no process slot
+constexpr auto kForkPatience = 5s;      // between a fork's preparation and the child's first instruction
+constexpr uint32_t kLeastTickUs = 200;  // the setting's bounds
+constexpr uint32_t kMostTickUs = 100'000;
+constexpr int kNudge = -1;  // epoll data that is no process slot
 constexpr int kBroker = -2;
 
 int OpenPidfd(pid_t pid) { return static_cast<int>(syscall(SYS_pidfd_open, pid, 0)); }
@@ -113,14 +116,22 @@ void Driver::Hear(const InternalMessage& message, int fd) {
   switch (message.kind) {
     case InternalKind::kQueue:
       if (message.shard >= kMaxShards || fd < 0) break;
-      return HearQueue(message, fd);
+      if (LaidOut(host_.shards[message.shard])) return HearQueue(message, fd);
+      // A shard that never was: nobody reads its queue.
+      Log("a queue for shard %d, which is none", message.shard);
+      shards_[message.shard].told = message.number;
+      Tell(InternalKind::kQueueFreed, message.shard);
+      break;
     case InternalKind::kQueueClosed: {
-      ShardWatch& watch = shards_[message.shard % kMaxShards];
-      if (watch.letting_go && watch.told == message.number) CloseQueue(host_.shards[message.shard % kMaxShards]);
+      if (message.shard >= kMaxShards || !LaidOut(host_.shards[message.shard])) break;
+      ShardWatch& watch = shards_[message.shard];
+      if (watch.letting_go && watch.told == message.number) CloseQueue(host_.shards[message.shard]);
       break;
     }
     case InternalKind::kWakeDescriptor:
-      if (fd < 0) break;
+      if (fd < 0 || message.process >= kMaxProcesses ||
+          host_.processes[message.process].state.load() == ProcessSlot::kFree)
+        break;
       wakes_.Add(message.process, message.number, fd);
       return;
     case InternalKind::kLook: look_ = true; break;
@@ -148,7 +159,7 @@ void Driver::HearBroker() {
 void Driver::WatchProcess(uint16_t slot) {
   ProcessSlot& process = host_.processes[slot];
   int fd = OpenPidfd(process.pid);
-  if (fd < 0 && errno == ESRCH) return Bury(slot);
+  if (fd < 0 && (errno == ESRCH || errno == EINVAL)) return Bury(slot);
   if (fd < 0) {
     Log("process %d cannot be watched: errno %d", process.pid, errno);
     return;
@@ -278,6 +289,11 @@ void Driver::Announce() {
   announce_ = -1;
 }
 
+// Settings have been scribbled over before: a keeper that never sleeps helps nobody.
+Duration Driver::Tick() const {
+  return Duration{int64_t{std::clamp<uint32_t>(host_.config.tick_us, kLeastTickUs, kMostTickUs)} * 1000};
+}
+
 bool Driver::Replaced() const { return host_.keeper_pid.load() != static_cast<int32_t>(getpid()); }
 
 void Driver::ReportIdle() {
@@ -297,7 +313,7 @@ void Driver::Sleep(const Plan& plan) {
   if (!burials_.empty()) until = std::min(until, now + kBusyRetry);
   if (look_) until = std::min(until, now + kStuckLook);
   bool ticking = plan.ticking || now < awake_until_;
-  if (ticking) until = std::min(until, now + Duration{int64_t{host_.config.tick_us} * 1000});
+  if (ticking) until = std::min(until, now + Tick());
   if (broker_gone_ || (adopted_ && now - started_ < kForkPatience)) until = std::min<Instant>(until, now + kStuckLook);
 
   std::vector<pollfd> polls = plan.queues;
@@ -345,11 +361,13 @@ void Driver::Run() {
     PassReadingOn();
     if (announce_ >= 0) Announce();
     Plan plan;
-    for (int i = 0; i < kMaxShards && host_.shards[i].random_state != 0; ++i)
+    for (uint16_t i = 0; i < kMaxShards && LaidOut(host_.shards[i]); ++i) {
+      host_.shards[i].index = i;  // what is looked up by it is ours
       if (host_.shards[i].state.load() != Shard::kFree)
         LookAtShard(host_.shards[i], now, &plan);
       else
         LetGoOfQueue(host_.shards[i]);  // asked for while it was orphaned, and come too late
+    }
     ReportIdle();
     if (Replaced()) {
       Log("another keeper has the arena");
@@ -381,17 +399,20 @@ IoError Fail(const char* what, const char* remedy) {
 
 }  // namespace
 
-int RunDriver(const Settings& settings, const DeviceInfo& device, int socket, int arena_fd) {
+int RunDriver(const Settings& settings, const DeviceInfo& device, const User& user, int socket, int arena_fd) {
   signal(SIGTERM, SIG_DFL);
   signal(SIGINT, SIG_IGN);
   bool adopted = arena_fd >= 0;
-  uint64_t bytes = settings.arena_bytes;
-  uint64_t inode = 0;
   IoError error;
-  if (!adopted) error = CreateArenaFile(settings.host.name, bytes, &arena_fd);
-  if (!error) error = InspectArenaFile(arena_fd, &bytes, &inode);
+  if (!adopted) error = CreateArenaFile(settings.host.name, settings.arena_bytes, &arena_fd);
+  if (!error && !adopted && geteuid() == 0 && fchown(arena_fd, user.uid, user.gid) != 0)
+    error = Fail("the arena cannot be given to its user", ErrnoText(errno));
+  ArenaFile file;
+  if (!error) error = InspectArenaFile(arena_fd, &file);
+  const uint64_t bytes = file.bytes;
   if (!error) error = MapArena(arena_fd, bytes, true);
   if (error) return Refuse(socket, error);
+  SetArenaBytes(bytes);
   auto* host = reinterpret_cast<Host*>(kArenaBase);
   if (!adopted) {
     std::array<uint8_t, 32> seed;
@@ -410,18 +431,13 @@ int RunDriver(const Settings& settings, const DeviceInfo& device, int socket, in
   host->keeper_asleep.store(0);
 
   Driver driver(*host, socket, adopted);
-  uint32_t uid = 0;
-  uint32_t gid = 0;
-  DriverUser(settings.host.interface, &uid, &gid);
   if (!driver.Open()) return Refuse(socket, Fail("no descriptors for the keeper", "raise RLIMIT_NOFILE"));
-  if (int code = ConfineDriver(uid, gid))
+  if (int code = ConfineDriver(user.uid, user.gid))
     return Refuse(socket, Fail("the keeper cannot give up rights", ErrnoText(code)));
 
   InternalMessage message;
   message.kind = InternalKind::kReady;
   message.pid = getpid();
-  message.arena_bytes = bytes;
-  message.arena_inode = inode;
   if (SendMessage(socket, &message, sizeof(message), arena_fd) < 0) return 1;
   close(arena_fd);
   driver.Run();

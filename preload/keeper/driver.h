@@ -21,6 +21,7 @@
 #include "io/settings/settings.h"
 #include "preload/keeper/cleanup.h"
 #include "preload/keeper/internal.h"
+#include "preload/keeper/setup.h"
 #include "preload/keeper/wakes.h"
 #include "stack/host/host.h"
 
@@ -28,7 +29,7 @@ namespace ustcp::keeper {
 
 // The driver process: makes the arena (or adopts `arena_fd` >= 0), drops its rights, reports over `socket`, and works until
 // the broker is gone. Returns the exit status.
-int RunDriver(const Settings& settings, const DeviceInfo& device, int socket, int arena_fd);
+int RunDriver(const Settings& settings, const DeviceInfo& device, const User& user, int socket, int arena_fd);
 
 class Driver {
  public:
@@ -88,6 +89,7 @@ class Driver {
   void Sleep(const Plan& plan);
   void ReportIdle();
   bool Replaced() const;
+  Duration Tick() const;
 
   Host& host_;
   int socket_;

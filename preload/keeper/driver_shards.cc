@@ -5,6 +5,7 @@
 
 #include "io/base/clock.h"
 #include "io/device/tap.h"
+#include "preload/keeper/checked.h"
 #include "preload/keeper/driver.h"
 #include "preload/keeper/log.h"
 #include "stack/stack.h"
@@ -106,6 +107,7 @@ void Driver::CloseQueue(Shard& shard) {
 void Driver::PassReadingOn() {
   if (only_queue_.fd < 0) return;
   uint32_t reader = host_.queue_reader.load();
+  if (reader > kMaxShards) reader = 0;
   auto state = [this](uint32_t i) { return host_.shards[i].state.load(); };
   if (reader != 0 && state(reader - 1) == Shard::kInUse) return;
   Shard* next = nullptr;
@@ -120,7 +122,7 @@ void Driver::PassReadingOn() {
   if (next == nullptr) return;
   host_.queue_reader.store(next->index + 1u);
   Log("shard %d reads the interface's only queue now", next->index);
-  Waiter* leader = next->leader_waiter.load();
+  Waiter* leader = Checked<Waiter>(host_, next->leader_waiter.load());
   if (leader != nullptr && leader->Signal()) wakes_.Wake(*leader);
 }
 
@@ -180,7 +182,7 @@ void Driver::LookAtShard(Shard& shard, Instant now, Plan* plan) {
   }
 
   uint64_t turns = shard.turns.load(std::memory_order_relaxed);
-  auto tick = Duration{int64_t{host_.config.tick_us} * 1000};
+  const Duration tick = Tick();
   if (turns != watch.turns && state == Shard::kInUse) {
     // Its program comes by: nothing to do for this tick.
     watch.turns = turns;

@@ -31,8 +31,6 @@ struct InternalMessage {
   int32_t pid = 0;
   bool only = false;      // kQueue: the interface has no other
   bool announce = false;  // kQueue: the link is to be told where the host is
-  uint64_t arena_bytes = 0;
-  uint64_t arena_inode = 0;
   QueueDescription queue;
   char message[224] = {};
 };

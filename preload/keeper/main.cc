@@ -6,18 +6,20 @@
 #include <cerrno>
 #include <cinttypes>
 #include <cstdio>
-#include <cstdlib>
 #include <cstring>
 
 #include "io/base/parse.h"
 #include "io/base/version.h"
+#include "io/device/net_admin.h"
 #include "io/member/keeper_channel.h"
 #include "io/member/keeper_start.h"
 #include "io/settings/settings.h"
+#include "preload/keeper/abandoned.h"
 #include "preload/keeper/broker.h"
 #include "preload/keeper/confine.h"
 #include "preload/keeper/driver.h"
 #include "preload/keeper/log.h"
+#include "preload/keeper/names.h"
 #include "preload/keeper/setup.h"
 #include "stack/create.h"
 #include "stack/host/host.h"
@@ -30,6 +32,7 @@ struct Arguments {
   bool adopt = false;
   bool tap = false;
   bool foreground = false;
+  bool stay = false;
   bool help = false;
   bool version = false;
 };
@@ -38,6 +41,7 @@ constexpr char kUsage[] =
     "usage: ustcp-keeper [--foreground | --version]\n"
     "Keeps the virtual host that the environment (USTCP_HOST, ...) and its configuration name; see ustcp(1).\n"
     "With --foreground it reports on standard error and stays until it is told to end.\n"
+    "Run by root, it serves the user to whom the interface belongs.\n"
     "Programs start it on demand with --ready, --adopt and --tap, which name descriptors 3, 4 and 5.\n";
 
 bool Parse(int argc, char** argv, Arguments* out) {
@@ -49,7 +53,9 @@ bool Parse(int argc, char** argv, Arguments* out) {
     else if (std::strcmp(argv[i], "--tap") == 0)
       out->tap = true;
     else if (std::strcmp(argv[i], "--foreground") == 0)
-      out->foreground = true;
+      out->foreground = out->stay = true;
+    else if (std::strcmp(argv[i], "--stay") == 0)
+      out->stay = true;
     else if (std::strcmp(argv[i], "--help") == 0)
       out->help = true;
     else if (std::strcmp(argv[i], "--version") == 0)
@@ -69,6 +75,12 @@ IoError Prepare(const Arguments& arguments, BrokerOptions* out) {
   char directory[kMaxSettingPath];
   RuntimeDirectory(settings, environ, directory);
   if (IoError error = CheckRuntimeDirectory(directory, true)) return error;
+  // A service that root runs on another user's interface is that user's, who looks for it there.
+  if (uint32_t owner = HostOwner(settings.host.interface);
+      arguments.stay && owner != geteuid() && settings.runtime_dir[0] == '\0') {
+    UserDirectory(owner, directory);
+    if (IoError error = CheckRuntimeDirectory(directory, true)) return error;
+  }
   OpenLog(settings.keeper_log, arguments.foreground);
 
   char socket_path[kMaxSettingPath];
@@ -86,32 +98,39 @@ IoError Prepare(const Arguments& arguments, BrokerOptions* out) {
   out->socket_path = socket_path;
   out->arena_record_path = arena_path;
   if (IoError error = TakeHostLock(lock_path, &out->host_lock_fd)) return error;
-  if (arguments.adopt) {
-    out->adopt_fd = kKeeperArenaFd;
-  } else {
-    out->adopt_fd = FindAbandonedArena(arena_path);
+
+  IoError tap_error;
+  if (arguments.tap || settings.tap_fd >= 0) {
+    tap_error = AdoptTapQueue(arguments.tap ? kKeeperTapFd : settings.tap_fd, &out->spare);
+    out->tap_handed_in = !tap_error;
+    if (!tap_error) std::memcpy(out->settings.host.interface, out->spare.name, sizeof(out->spare.name));
+  }
+  out->owner = HostOwner(settings.host.interface);
+  out->driver_user = DriverUser(settings);
+  out->adopt_fd = arguments.adopt ? kKeeperArenaFd : FindAbandonedArena(arena_path, out->driver_user.uid);
+  if (tap_error && out->adopt_fd < 0) {
+    // Otherwise the program may have closed it long ago: members have the queue and offer it.
+    tap_error.code = EINVAL;
+    return tap_error;
   }
 
-  if (arguments.tap || settings.tap_fd >= 0) {
-    int fd = arguments.tap ? kKeeperTapFd : settings.tap_fd;
-    IoError error = AdoptTapQueue(fd, &out->spare);
-    if (!error) {
-      out->tap_handed_in = true;
-      std::memcpy(out->settings.host.interface, out->spare.name, sizeof(out->spare.name));
-      return TakeInterfaceLock(out->settings.host.interface, &out->name_fds);
-    }
-    error.code = EINVAL;
-    // The program may have closed it long ago. Members have the queue and offer it.
-    if (out->adopt_fd < 0) return error;
-  }
-  if (IoError error = TakeInterfaceLock(settings.host.interface, &out->name_fds)) return error;
-  if (IoError error = CheckAddresses(settings)) return error;
-  if (IoError error = TakeAddressLocks(settings, &out->name_fds)) return error;
+  Names names(out->owner);
+  IoError error = names.TakeInterface(settings.host.interface);
+  if (!error && !out->tap_handed_in) error = CheckAddresses(settings);
+  if (!error && !out->tap_handed_in) error = names.TakeAddresses(settings);
+  if (error) return error;
+  out->name_fds = names.descriptors();
+  out->warnings = names.warning();
+  TapOwner tap;
+  if (ReadTapOwner(out->settings.host.interface, &tap) && tap.anybody() && out->warnings.empty())
+    out->warnings = std::string("anybody may use the interface ") + out->settings.host.interface +
+                    "; make it anew with `ustcp net down` and `ustcp net up`";
+  if (out->tap_handed_in) return {};
   // With an arena to go on with, members hold the queues and offer them.
   if (out->adopt_fd >= 0) return {};
   TapOpenOptions options;
   options.name = settings.host.interface;
-  IoError error = OpenTapQueue(options, &out->spare);
+  error = OpenTapQueue(options, &out->spare);
   if (error) {
     error.code = error.code == EPERM || error.code == EACCES ? EACCES : ENETDOWN;
     return error;
@@ -147,7 +166,8 @@ int Main(int argc, char** argv) {
 
   BrokerOptions options;
   if (arguments.ready) options.ready_fd = kKeeperReadyFd;
-  options.stay = arguments.foreground;
+  options.stay = arguments.stay;
+  options.of_net_up = arguments.stay && !arguments.foreground;
   IoError error = Prepare(arguments, &options);
   if (error) {
     Log("not started: %s", error.message);

@@ -1,9 +1,8 @@
-// What a keeper has to establish before it serves: that it is the only one of its host and of its interface, that the
-// addresses are free, and whether there is an arena whose keeper died.
+// What a keeper has to establish before it serves: that it is the only one of its host, that its addresses are not the
+// kernel's, and whose it is.
 #pragma once
 
 #include <cstdint>
-#include <vector>
 
 #include "io/device/tap.h"
 #include "io/settings/settings.h"
@@ -13,25 +12,19 @@ namespace ustcp::keeper {
 // Takes the host's lock file for as long as *fd stays open. EEXIST: another keeper has it.
 IoError TakeHostLock(const char* path, int* fd);
 
-// One host per interface and network namespace, for as long as the descriptor added to *fds stays open: the kernel
-// spreads frames over all queues of a TAP, whoever holds them.
-IoError TakeInterfaceLock(const char* interface, std::vector<int>* fds);
-
-// One host per address and network namespace, whatever their interfaces. EINVAL when another has one of them.
-IoError TakeAddressLocks(const Settings& settings, std::vector<int>* fds);
-
-// One of the descriptors of the two above is readable: others have asked who holds it. Makes room for more questions.
-void AnswerNameQuestion(int fd);
-
 // EINVAL when an address of the host belongs to the kernel in this network namespace.
 IoError CheckAddresses(const Settings& settings);
 
-// The arena that a keeper of this host left behind: a descriptor, opened through a process that still has it; -1 when
-// there is none. `path` is the file RecordArena wrote.
-int FindAbandonedArena(const char* path);
-void RecordArena(const char* path, uint64_t inode);
+struct User {
+  uint32_t uid = 0;
+  uint32_t gid = 0;
+};
 
-// Who the driver becomes when the keeper runs as root: the TAP's owner when it has one, nobody otherwise.
-void DriverUser(const char* interface, uint32_t* uid, uint32_t* gid);
+// Whose the host is: the keeper's user's, or when that is root the interface's owner's.
+uint32_t HostOwner(const char* interface);
+
+// Who drives. It maps the arena and so is to have no more rights than a member, and to be no member's neighbour: of a
+// keeper that runs as root it is the host's owner, or, where that is root too, a user who is nobody else.
+User DriverUser(const Settings& settings);
 
 }  // namespace ustcp::keeper

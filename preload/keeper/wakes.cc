@@ -6,11 +6,19 @@
 
 namespace ustcp::keeper {
 
+namespace {
+constexpr size_t kMostDescriptors = 8192;  // of all processes
+}
+
 Wakes::~Wakes() {
   for (auto& [key, fd] : descriptors_) close(fd);
 }
 
 void Wakes::Add(uint16_t process, int32_t number, int fd) {
+  if (descriptors_.size() >= kMostDescriptors && !descriptors_.contains({process, number})) {
+    close(fd);
+    return;
+  }
   auto [at, added] = descriptors_.try_emplace({process, number}, fd);
   if (added) return;
   close(at->second);

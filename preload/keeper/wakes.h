@@ -12,7 +12,7 @@ namespace ustcp::keeper {
 class Wakes {
  public:
   ~Wakes();
-  // Takes `fd` over.
+  // Takes `fd` over. Closes it when there are too many.
   void Add(uint16_t process, int32_t number, int fd);
   void Forget(uint16_t process);
   void Wake(Waiter& waiter);

@@ -93,7 +93,9 @@ namespace {
 __attribute__((constructor)) void TakeUpInheritance() {
   const char* inherit = getenv(kInheritVariable);
   if (inherit == nullptr) return;
-  bool own = strtol(inherit, nullptr, 10) == sys::Call(SYS_getpid);
+  char* rest = nullptr;
+  bool own = strtol(inherit, &rest, 10) == sys::Call(SYS_getpid);
+  if (own && *rest == ' ') runtime::UseKeeperAt(rest + 1);
   unsetenv(kInheritVariable);
   if (!own || EnsureAttached() != 0) return;
   fd_table::DropLostHolds();

@@ -18,6 +18,7 @@ void FinishForkInChild() noexcept;
 
 // exec hands the sockets on: the program that starts finds this in its environment, and takes them up before its main().
 // A program without it does not look for a host at all until it asks for a TCP socket.
+// It names the process, and the keeper's socket, which the program may be another user by then to look for elsewhere.
 inline constexpr char kInheritVariable[] = "USTCP_INHERIT";
 
 }  // namespace ustcp

@@ -12,6 +12,7 @@
 #include "io/base/parse.h"
 #include "io/base/report.h"
 #include "io/base/sys.h"
+#include "preload/descriptors/fd_table.h"
 #include "preload/libc/signals.h"
 #include "preload/runtime/capture_hook.h"
 #include "stack/create.h"
@@ -23,7 +24,7 @@ namespace ustcp::runtime {
 namespace {
 
 constexpr Duration kKeeperRetry = 500ms;  // without a keeper: looks for one this often ...
-constexpr Duration kKeeperStarts = 5s;    // ... and tries to start one this often
+constexpr Duration kKeeperStarts = 5s;    // ... and, without the right to, tries to start one this often
 
 struct ProcessState {
   pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;  // attach, queue, leaders
@@ -75,6 +76,19 @@ Instant Now() noexcept { return MonotonicNow(); }
 Host* AttachedHost() noexcept { return g_process.host.load(std::memory_order_acquire); }
 
 const Member* AttachedMember() noexcept { return &g_process.member; }
+
+void UseKeeperAt(const char* socket_path) noexcept {
+  ProcessLock guard;
+  TextBuilder text(g_process.member.socket_path);
+  text << socket_path;
+  if (text.cut()) g_process.member.socket_path[0] = '\0';
+}
+
+void BeforeExec() noexcept {
+  if (AttachedHost() == nullptr || !fd_table::AnyOutlivesExec()) return;
+  ProcessLock guard;
+  AnnounceExec(g_process.settings, environ, &g_process.member);
+}
 
 const Settings& CurrentSettings() noexcept { return g_process.settings; }
 
@@ -193,8 +207,8 @@ void CheckKeeper() noexcept {
   if (g_process.member.keeper_fd >= 0 ? KeeperAlive(g_process.member) : KeeperRetry() == kNever) return;
   // Who has no right to start one waits for somebody who does.
   bool start = now >= g_process.keeper_start;
-  bool failed = static_cast<bool>(EnsureKeeper(g_process.settings, environ, &g_process.member, start));
-  if (start) g_process.keeper_start = failed ? now + kKeeperStarts : now;
+  IoError failed = EnsureKeeper(g_process.settings, environ, &g_process.member, start);
+  if (start) g_process.keeper_start = failed.code == EACCES ? now + kKeeperStarts : now;
   g_process.keeper_retry.store(failed ? NanosOf(Now() + kKeeperRetry) : INT64_MAX, std::memory_order_relaxed);
 }
 

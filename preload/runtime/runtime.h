@@ -30,6 +30,10 @@ Host* AttachOrFail(int* error, bool quiet) noexcept;
 // Null while this process is not attached.
 Host* AttachedHost() noexcept;
 const Member* AttachedMember() noexcept;
+// Before attaching: where the program that ran in this process before had its keeper.
+void UseKeeperAt(const char* socket_path) noexcept;
+// Tells the keeper of an exec that hands sockets on.
+void BeforeExec() noexcept;
 ProcessSlot* OwnProcess() noexcept;
 // The process's own shard. Requires: attached.
 Shard& HomeShard() noexcept;

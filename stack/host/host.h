@@ -54,6 +54,9 @@ struct Host {
   std::atomic<uint32_t> keeper_word;    // bumped to wake the keeper
   std::atomic<uint32_t> keeper_asleep;  // 1: it sleeps until told; whoever leaves a shard without a driver must wake it
   std::atomic<int32_t> keeper_pid;
+  // Members start a keeper in place of one that was lost: all of them together not more often than makes sense.
+  std::atomic<int64_t> keeper_started_ns;
+  std::atomic<uint32_t> keeper_starts;  // in quick succession
 
   SlotPool<FdPage> fd_pages;  // under host_lock
   RobustMutex watch_stripes[kWatchStripes];

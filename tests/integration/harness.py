@@ -124,7 +124,7 @@ class Net:
         self.host.ip('-6', 'route', 'add', 'fd75:7374:6372::/64', 'via', GATEWAY6)
 
     def _tap_host(self):
-        owner = ['--owner', self.owner] if self.owner is not None else []
+        owner = ['--owner', self.owner, '--no-keeper'] if self.owner is not None else []
         self.app.run(self.tool(), 'net', 'up', '--interface', INTERFACE, *owner, timeout=20)
         self.stack.callback(self._quietly, self.app.command(self.tool(), 'net', 'down', '--interface', INTERFACE))
 

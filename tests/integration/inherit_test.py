@@ -25,6 +25,20 @@ while True:
 WAIT = LISTEN + '''
 subprocess.run(sys.argv[1:], stdin=l)
 '''
+# As NOWAIT, for another user: what it starts may join by nothing but being the same process.
+OTHER_USER = LISTEN + '''
+while True:
+    c, _ = l.accept()
+    if os.fork() == 0:
+        os.dup2(c.fileno(), 0)
+        os.dup2(c.fileno(), 1)
+        os.setgroups([])
+        os.setgid(64341)
+        os.setuid(64341)
+        os.execvp(sys.argv[1], sys.argv[1:])
+    c.close()
+    os.waitpid(-1, os.WNOHANG)
+'''
 # Socket activation: descriptor 3 and LISTEN_FDS.
 ACTIVATE = LISTEN + '''
 os.dup2(l.fileno(), 3)
@@ -90,6 +104,11 @@ class Inherit(harness.TestCase):
         """The shell starts its commands with the socket as their input and output."""
         self.start(PYTHON, '-u', '-c', NOWAIT, 'sh', '-c', 'echo first; tr a-z A-Z; echo last')
         self.both(b'a line\n', b'first\nA LINE\nlast\n')
+
+    def test_inetd_for_another_user(self):
+        server = self.start(PYTHON, '-u', '-c', OTHER_USER, 'sh', '-c', 'id -u; tr a-z A-Z')
+        self.both(b'a line\n', b'64341\nA LINE\n')
+        self.assertEqual(server.log(), 'ready\n')
 
     def test_inetd_wait(self):
         self.start(PYTHON, '-u', '-c', WAIT, PYTHON, '-c', ACCEPT_AND_ECHO, '0', '10')

@@ -156,7 +156,7 @@ class Users(harness.TestCase):
         os.chown(self.net.dir / f'run-{OWNER}', 0, 0)
         line = self.refused(STRANGER, run_of=OWNER)
         self.assertRegex(line, f'(belongs to user {OWNER}, user {STRANGER} may not join; add the user to `allow`'
-                               '|no right to use the keeper\'s socket)')
+                               '|no right to use the keeper\'s socket|is process \\d+ of user)')
         self.check_arena_is_closed()
 
     def test_stranger_and_a_host_of_root(self):
@@ -167,10 +167,10 @@ class Users(harness.TestCase):
                      f'USTCP_RUNTIME_DIR={self.net.dir}/run', PYTHON, '-c', OPEN_SOCKET)), check=False)
         self.assertEqual((status, output), (0, 'EACCES\n'), errors)
         self.assertEqual(errors.strip().splitlines(),
-                         [f"ustcp: host '{self.net.prefix}' belongs to user 0, user {STRANGER} may not join; add the "
+                         [f"ustcp: host '{self.net.prefix}' belongs to user {OWNER}, user {STRANGER} may not join; add the "
                           'user to `allow` or choose another USTCP_HOST'])
         self.check_arena_is_closed()
-        # The keeper's driver runs as `nobody` here: others of that name are strangers all the same.
+        # Others who are nobody in particular are strangers all the same.
         self.check_arena_is_closed(65534)
 
     def check_arena_is_closed(self, uid=STRANGER):

@@ -11,6 +11,7 @@
 
 namespace ustcp::tool {
 
+// Without a line, what is wrong has been told.
 class CommandError : public std::runtime_error {
  public:
   explicit CommandError(const std::string& line, int exit_status = 1) : std::runtime_error(line), status(exit_status) {}

@@ -45,7 +45,7 @@ int main(int argc, char** argv) {
   } catch (const CLI::ParseError& error) {
     return app.exit(error);
   } catch (const CommandError& error) {
-    fmt::print(stderr, "ustcp: {}\n", error.what());
+    if (*error.what() != '\0') fmt::print(stderr, "ustcp: {}\n", error.what());
     return error.status;
   }
   return 0;

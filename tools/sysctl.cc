@@ -25,19 +25,28 @@ std::string NameOf(const SysctlInfo& info) {
   return group + "." + info.name;
 }
 
-std::string ValueOf(const SysctlInfo& info, const Sysctls& sysctls) {
-  const auto* values = reinterpret_cast<const int32_t*>(reinterpret_cast<const std::byte*>(&sysctls) + info.offset);
-  return fmt::format("{}", fmt::join(values, values + info.count, "\t"));
-}
-
 void Print(const SysctlOptions& options, const SysctlInfo& info, const Sysctls& sysctls) {
-  std::string value = ValueOf(info, sysctls);
+  char value[64];
+  FormatSysctl(info, sysctls, value);
   if (options.values_only) {
     fmt::print("{}\n", value);
   } else {
     fmt::print("{} = {}\n", NameOf(info), value);
   }
   if (options.explain) fmt::print("    {} ({}..{})\n", info.doc, info.min, info.max);
+}
+
+// "name" or "name=value". Returns what is wrong with it in one line, or nothing.
+std::string Take(const std::string& word, const SysctlOptions& options, Sysctls& sysctls) {
+  size_t equals = word.find('=');
+  std::string name = word.substr(0, equals);
+  name.erase(name.find_last_not_of(' ') + 1);
+  const SysctlInfo* info = FindSysctl(name);
+  if (info == nullptr) return "no sysctl " + name + "; `ustcp sysctl -a` lists them";
+  if (equals != std::string::npos)
+    if (IoError error = SetSysctl(*info, word.substr(equals + 1), "", &sysctls)) return error.message;
+  Print(options, *info, sysctls);
+  return {};
 }
 
 void Sysctl(const SysctlOptions& options) {
@@ -48,16 +57,15 @@ void Sysctl(const SysctlOptions& options) {
   Sysctls& sysctls = observed.host().sysctls;
   if (options.all)
     for (const SysctlInfo& info : kSysctlTable) Print(options, info, sysctls);
+  // As sysctl(8): one that is refused is told, and the others are taken all the same.
+  bool refused = false;
   for (const std::string& word : options.words) {
-    size_t equals = word.find('=');
-    std::string name = word.substr(0, equals);
-    name.erase(name.find_last_not_of(' ') + 1);
-    const SysctlInfo* info = FindSysctl(name);
-    if (info == nullptr) throw CommandError("no sysctl " + name + "; `ustcp sysctl -a` lists them");
-    if (equals != std::string::npos && !ParseSysctl(*info, word.substr(equals + 1), &sysctls))
-      throw CommandError(fmt::format("{} takes {} number(s) in {}..{}", name, info->count, info->min, info->max));
-    Print(options, *info, sysctls);
+    std::string error = Take(word, options, sysctls);
+    if (error.empty()) continue;
+    fmt::print(stderr, "ustcp: {}\n", error);
+    refused = true;
   }
+  if (refused) throw CommandError("");
 }
 
 }  // namespace

@@ -163,6 +163,16 @@ TextBuilder& TextBuilder::operator<<(int64_t number) noexcept {
   return *this << std::string_view(digits + at, sizeof(digits) - at);
 }
 
+TextBuilder& TextBuilder::Quote(std::string_view text) noexcept {
+  constexpr size_t kShown = 60;
+  *this << "'";
+  for (char c : text.substr(0, kShown)) {
+    bool control = static_cast<unsigned char>(c) < ' ' || c == '\x7f';
+    *this << std::string_view(control ? "?" : &c, 1);
+  }
+  return *this << (text.size() > kShown ? "...'" : "'");
+}
+
 const char* ErrnoText(int code) noexcept {
   switch (code) {
     case EPERM: return "operation not permitted";

@@ -39,6 +39,8 @@ class TextBuilder {
   TextBuilder& operator<<(int64_t number) noexcept;
   TextBuilder& operator<<(int number) noexcept { return *this << static_cast<int64_t>(number); }
   TextBuilder& operator<<(uint32_t number) noexcept { return *this << static_cast<int64_t>(number); }
+  // In quotes, as a message shows what somebody wrote: its beginning only, and on one line whatever it holds.
+  TextBuilder& Quote(std::string_view text) noexcept;
   size_t size() const noexcept { return used_; }
   bool cut() const noexcept { return cut_; }  // something did not fit
 

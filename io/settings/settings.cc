@@ -22,9 +22,7 @@ IoError Fail(int code, const char* where, std::string_view value, const char* wh
   error.code = code;
   TextBuilder text(error.message);
   text << where << ": ";
-  // A long value is shown by its beginning: the message has to fit into one line.
-  constexpr size_t kShown = 60;
-  if (value.data() != nullptr) text << "'" << value.substr(0, kShown) << (value.size() > kShown ? "..." : "") << "' ";
+  if (value.data() != nullptr) text.Quote(value) << " ";
   text << what;
   return error;
 }
@@ -245,12 +243,7 @@ IoError ApplyLine(std::string_view line, const char* where, Settings* out) {
   if (key.starts_with("sysctl.")) {
     const SysctlInfo* info = FindSysctl(key.substr(7));
     if (info == nullptr) return Fail(EINVAL, where, key, "is no sysctl of a host; `ustcp sysctl -a` lists them");
-    if (!ParseSysctl(*info, value, &out->sysctls)) {
-      char what[128];
-      TextBuilder(what) << "does not fit " << info->name << ": write " << info->count << " number(s) in "
-                        << int64_t{info->min} << ".." << int64_t{info->max};
-      return Fail(EINVAL, where, value, what);
-    }
+    if (IoError e = SetSysctl(*info, value, where, &out->sysctls)) return e;
     size_t row = static_cast<size_t>(info - kSysctlTable);
     out->sysctl_given[row / 64] |= uint64_t{1} << (row % 64);
     return {};

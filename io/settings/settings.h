@@ -106,8 +106,11 @@ IoError ApplySetting(SettingId id, std::string_view value, const char* where, Se
 // does not know or that `given` (may be null) marks. Values outside a row's bounds are clamped.
 void SeedSysctls(Sysctls* out, const std::array<uint64_t, 4>* given) noexcept;
 
-// Writes `text` ("4096 131072 6291456") into a sysctl. False when it is malformed or out of bounds.
-bool ParseSysctl(const SysctlInfo& info, std::string_view text, Sysctls* out) noexcept;
+// Writes `text` ("4096 131072 6291456") into a sysctl, or says in one line why the kernel would not take it either: EINVAL,
+// and nothing has changed. `where` as in ApplySetting; may be empty.
+IoError SetSysctl(const SysctlInfo& info, std::string_view text, const char* where, Sysctls* out) noexcept;
+// A sysctl as /proc/sys shows it, without a newline.
+void FormatSysctl(const SysctlInfo& info, const Sysctls& sysctls, char (&out)[64]) noexcept;
 // The row of "net.ipv4.tcp_x" or "net/ipv4/tcp_x"; null when there is none.
 const SysctlInfo* FindSysctl(std::string_view name) noexcept;
 

@@ -40,8 +40,8 @@ void FillBindNode(Socket& s, const Endpoint& local) {
 // A port for a socket that has none, chosen as bind() with port 0 does.
 Error BindEphemeral(Context& ctx, Socket& s, const IpAddress& address) {
   FillBindNode(s, Endpoint{address, 0});
-  const int32_t* range = ctx.sysctls().ip_local_port_range;
-  if (!ctx.host.ports.BindAny(s.bind, static_cast<uint16_t>(range[0]), static_cast<uint16_t>(range[1]), ctx.Random())) {
+  const PortRange range = EphemeralPorts(ctx.sysctls());
+  if (!ctx.host.ports.BindAny(s.bind, range.first, range.last, ctx.Random())) {
     s.bind = BindNode{};
     return Error{EADDRINUSE};
   }
@@ -134,7 +134,7 @@ Result<Socket*> OpenSocket(Context& ctx, uint16_t family, uint32_t status_flags,
   s->uid = uid;
   s->owner_pid = pid;
   s->options.v6only = family == AF_INET6 && ctx.sysctls().bindv6only != 0;
-  s->options.congestion = static_cast<CcKind>(ctx.sysctls().tcp_congestion_control);
+  s->options.congestion = static_cast<CcKind>(int32_t{ctx.sysctls().tcp_congestion_control});
   s->local.address = family == AF_INET ? IpAddress::AnyV4() : IpAddress::AnyV6();
   s->ready.store(kClosedLevel);
   USTCP_FAULT_POINT();
@@ -272,13 +272,12 @@ Error StartConnect(Context& ctx, Socket& s, const Endpoint& peer) {
     crypto_shorthash(reinterpret_cast<uint8_t*>(&offset), reinterpret_cast<const uint8_t*>(&key), sizeof key,
                      ctx.host.secrets.port.data());
     offset += ctx.Random() % 8 * 2;
-    const int32_t* range = ctx.sysctls().ip_local_port_range;
-    auto first = static_cast<uint32_t>(range[0]);
-    uint32_t count = static_cast<uint32_t>(range[1]) - first + 1;
+    const PortRange range = EphemeralPorts(ctx.sysctls());
+    const uint32_t count = range.last - range.first + 1u;
     Error result{EADDRNOTAVAIL};
     for (uint32_t parity = 0; parity < 2 && result == Error{EADDRNOTAVAIL}; ++parity)
       for (uint32_t i = parity; i < count; i += 2) {
-        auto port = static_cast<uint16_t>(first + ((offset & ~uint64_t{1}) + i) % count);
+        auto port = static_cast<uint16_t>(range.first + ((offset & ~uint64_t{1}) + i) % count);
         Tuple tuple{{from.address, port}, to};
         TupleNode* taken = ctx.host.tuples.Find(tuple, ctx.host.tuples.Hash(tuple));
         if (taken != nullptr && taken->kind != SlotKind::kTimeWait) continue;

@@ -355,7 +355,7 @@ Error GetIpLevel(Context& ctx, Socket& s, int name, void* value, socklen_t* leng
   const SocketOptions& o = s.options;
   switch (name) {
     case IP_TOS: return PutIpInt(o.tos, value, length);
-    case IP_TTL: return PutIpInt(o.ttl < 0 ? ctx.sysctls().ip_default_ttl : o.ttl, value, length);
+    case IP_TTL: return PutIpInt(o.ttl < 0 ? int32_t{ctx.sysctls().ip_default_ttl} : o.ttl, value, length);
     case IP_MTU_DISCOVER: return PutIpInt(o.pmtu_discover, value, length);
     case IP_FREEBIND: return PutIpInt(o.freebind, value, length);
     case IP_MTU:
@@ -373,7 +373,8 @@ Error GetIpv6Level(Context& ctx, Socket& s, int name, void* value, socklen_t* le
   const SocketOptions& o = s.options;
   switch (name) {
     case IPV6_V6ONLY: return PutInt(o.v6only, value, length);
-    case IPV6_UNICAST_HOPS: return PutInt(o.hop_limit < 0 ? ctx.sysctls().hop_limit : o.hop_limit, value, length);
+    case IPV6_UNICAST_HOPS:
+      return PutInt(o.hop_limit < 0 ? int32_t{ctx.sysctls().hop_limit} : o.hop_limit, value, length);
     case IPV6_TCLASS: return PutInt(o.tclass, value, length);
     case IPV6_MTU_DISCOVER: return PutInt(o.pmtu_discover, value, length);
     case IPV6_MTU:
@@ -407,8 +408,8 @@ Error GetTcpLevel(Context& ctx, Socket& s, int name, void* value, socklen_t* len
     case TCP_MAXSEG: return PutInt(TcpMaxSegment(s.conn, o), value, length);
     case TCP_KEEPIDLE: return PutInt(o.keepidle_s != 0 ? o.keepidle_s : sys.tcp_keepalive_time, value, length);
     case TCP_KEEPINTVL: return PutInt(o.keepintvl_s != 0 ? o.keepintvl_s : sys.tcp_keepalive_intvl, value, length);
-    case TCP_KEEPCNT: return PutInt(o.keepcnt != 0 ? o.keepcnt : sys.tcp_keepalive_probes, value, length);
-    case TCP_SYNCNT: return PutInt(o.syncnt != 0 ? o.syncnt : sys.tcp_syn_retries, value, length);
+    case TCP_KEEPCNT: return PutInt(o.keepcnt != 0 ? o.keepcnt : int32_t{sys.tcp_keepalive_probes}, value, length);
+    case TCP_SYNCNT: return PutInt(o.syncnt != 0 ? o.syncnt : int32_t{sys.tcp_syn_retries}, value, length);
     case TCP_LINGER2:
       return PutInt(o.linger2_s < 0 ? -1 : o.linger2_s != 0 ? o.linger2_s : sys.tcp_fin_timeout, value, length);
     case TCP_DEFER_ACCEPT: return PutInt(o.defer_accept_s, value, length);

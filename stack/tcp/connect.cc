@@ -133,7 +133,7 @@ Error TcpConnect(Context& ctx, TcpUser& socket) noexcept {
   conn->advmss = AdvertisedMss(path, v4, options.maxseg);
   conn->tos = v4 ? options.tos : options.tclass;
   int16_t hops = v4 ? options.ttl : options.hop_limit;
-  conn->ttl = static_cast<uint8_t>(hops > 0 ? hops : v4 ? sysctls.ip_default_ttl : sysctls.hop_limit);
+  conn->ttl = static_cast<uint8_t>(hops > 0 ? hops : v4 ? int32_t{sysctls.ip_default_ttl} : int32_t{sysctls.hop_limit});
   conn->user_timeout_ms = options.user_timeout_ms;
   InitSender(EnvOf(ctx), conn->snd, conn->iss, options.congestion);
   InitBuffers(sysctls, options, *conn);

@@ -147,9 +147,15 @@ void OnDelayedAckTimer(Context& ctx, Connection& conn) {
   ctx.counters().Add(Counter::kTcpExtDelayedACKs);
 }
 
+// The sysctls of keep-alive may be 0 or less, as Linux's: then a timer that runs out sets itself anew at once, and what is
+// left between two is Linux's timer tick.
+Duration KeepaliveDuration(int32_t own_s, int32_t default_s) {
+  constexpr Duration kTick = 4ms;
+  return std::max<Duration>(seconds(own_s != 0 ? own_s : default_s), kTick);
+}
+
 Duration KeepaliveIdle(const Context& ctx, const Connection& conn) {
-  int32_t own = conn.socket->options.keepidle_s;
-  return seconds(own != 0 ? own : ctx.sysctls().tcp_keepalive_time);
+  return KeepaliveDuration(conn.socket->options.keepidle_s, ctx.sysctls().tcp_keepalive_time);
 }
 
 // Returns false when the connection is gone.
@@ -165,7 +171,7 @@ bool OnKeepaliveTimer(Context& ctx, Connection& conn) {
     ArmSlowTimer(ctx, conn, SlowTimer::kKeepalive, ctx.now + (idle - elapsed));
     return true;
   }
-  int32_t own_count = conn.socket->options.keepcnt, own_interval = conn.socket->options.keepintvl_s;
+  int32_t own_count = conn.socket->options.keepcnt;
   int32_t most = own_count != 0 ? own_count : ctx.sysctls().tcp_keepalive_probes;
   bool expired = conn.user_timeout_ms != 0 ? elapsed >= milliseconds(conn.user_timeout_ms) && conn.probes_out > 0
                                            : conn.probes_out >= most;
@@ -178,7 +184,7 @@ bool OnKeepaliveTimer(Context& ctx, Connection& conn) {
   conn.wakeup_due = true;
   conn.probe_is_keepalive = true;
   ArmSlowTimer(ctx, conn, SlowTimer::kKeepalive,
-               ctx.now + seconds(own_interval != 0 ? own_interval : ctx.sysctls().tcp_keepalive_intvl));
+               ctx.now + KeepaliveDuration(conn.socket->options.keepintvl_s, ctx.sysctls().tcp_keepalive_intvl));
   return true;
 }
 

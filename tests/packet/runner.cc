@@ -6,7 +6,7 @@
 #include <cstdlib>
 #include <sstream>
 
-#include "stack/base/sysctl.h"
+#include "io/settings/settings.h"
 #include "stack/socket/socket.h"
 #include "stack/socket/socket_ops.h"
 #include "stack/tcp/listener.h"
@@ -416,22 +416,8 @@ bool RunsOver(const Script& script, bool v6) {
 }
 
 bool ApplySysctl(Sysctls& sysctls, const std::string& name, const std::string& value) {
-  if (name == "net.ipv4.tcp_congestion_control") {
-    if (value != "reno" && value != "cubic") return false;
-    sysctls.tcp_congestion_control = value == "cubic" ? 1 : 0;
-    return true;
-  }
-  for (const SysctlInfo& info : kSysctlTable) {
-    std::string group = info.group;
-    std::replace(group.begin(), group.end(), '_', '.');
-    if (group + "." + info.name != name) continue;
-    auto* at = reinterpret_cast<int32_t*>(reinterpret_cast<char*>(&sysctls) + info.offset);
-    std::stringstream in(value);
-    for (int i = 0; i < info.count; ++i)
-      if (!(in >> at[i])) return false;
-    return true;
-  }
-  return false;
+  const SysctlInfo* info = FindSysctl(name);
+  return info != nullptr && !SetSysctl(*info, value, "", &sysctls);
 }
 
 Verdict RunScript(const Script& script, bool v6) {

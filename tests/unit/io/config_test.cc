@@ -82,7 +82,7 @@ TEST_F(Configuration, LastLineNeedsNoNewline) {
 TEST_F(Configuration, SysctlLines) {
   File(
       "sysctl.net.ipv4.tcp_fin_timeout = 7\nsysctl.net/ipv4/tcp_rmem = 4096 8192 16384\n"
-      "sysctl.ustcp.tcp_congestion_control = reno\n");
+      "sysctl.net.ipv4.tcp_congestion_control = reno\n");
   ASSERT_FALSE(Load());
   EXPECT_EQ(settings_.sysctls.tcp_fin_timeout, 7);
   EXPECT_EQ(settings_.sysctls.tcp_rmem[2], 16384);
@@ -163,6 +163,31 @@ TEST_F(Configuration, FileMistakesNameFileAndLine) {
 TEST_F(Configuration, FileWithoutEqualsSign) {
   File("tick_us 3\n");
   EXPECT_EQ(std::string(Load().message), path_ + ":1: 'tick_us 3' has no '='; write key = value");
+}
+
+TEST_F(Configuration, SysctlsThatTheKernelRefuses) {
+  for (auto [line, message] :
+       {std::pair{"net.ipv4.tcp_congestion_control = 3",
+                  "'3' does not fit net.ipv4.tcp_congestion_control: write reno or cubic"},
+        std::pair{"net.ipv4.ip_local_port_range = 60000 50000",
+                  "'60000 50000' does not fit net.ipv4.ip_local_port_range: write the lower port first"},
+        std::pair{"net.ipv4.ip_local_port_range = 1000 2000",
+                  "'1000 2000' does not fit net.ipv4.ip_local_port_range: begin at ip_unprivileged_port_start (1024)"},
+        std::pair{"net.ipv4.tcp_rmem = 0", "'0' does not fit net.ipv4.tcp_rmem: write 3 number(s) in 1..2147483647"},
+        std::pair{"net.ipv4.tcp_reordering = 301",
+                  "'301' does not fit net.ipv4.tcp_reordering: at most tcp_max_reordering (300)"}}) {
+    File(std::string("sysctl.") + line + "\n");
+    IoError error = Load();
+    EXPECT_EQ(error.code, EINVAL);
+    EXPECT_EQ(std::string(error.message), path_ + ":1: " + message);
+    unlink(path_.c_str());
+    variables_.clear();
+  }
+}
+
+TEST_F(Configuration, ControlCharactersDoNotReachTheTerminal) {
+  Variable("USTCP_ENGINE=a\nb\x1b[2J");
+  EXPECT_STREQ(Load().message, "USTCP_ENGINE: 'a?b?[2J' is not one of auto|uring|plain");
 }
 
 TEST_F(Configuration, LongLinesAreRefused) {

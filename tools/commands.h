@@ -34,19 +34,6 @@ void AddHosts(CLI::App& app);
 // Settings of the environment and file. Throws.
 Settings ToolSettings();
 
-// A host mapped for looking at. Throws when there is none or it may not be looked at.
-class Observed {
- public:
-  explicit Observed(bool writable = false);
-  ~Observed() { EndObserve(&member_); }
-  Observed(const Observed&) = delete;
-  Observed& operator=(const Observed&) = delete;
-  Host& host() { return *member_.host; }
-
- private:
-  Member member_;
-};
-
 std::string AddressText(const IpAddress& address);
 
 }  // namespace ustcp::tool

@@ -3,16 +3,20 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstring>
 #include <filesystem>
 
 #include "io/member/keeper_channel.h"
 #include "tools/commands.h"
+#include "tools/confined.h"
 
 #include <unistd.h>
 
 namespace ustcp::tool {
 
 namespace {
+
+constexpr std::chrono::milliseconds kPatience{4000};
 
 std::string StatusOf(const std::string& path) {
   int fd = ConnectKeeper(path.c_str());
@@ -23,7 +27,8 @@ std::string StatusOf(const std::string& path) {
   std::string text = "no answer";
   if (SendMessage(fd, &request, sizeof(request), -1) == 0 &&
       ReceiveMessage(fd, &reply, sizeof(reply), &unused, 2000) == sizeof(reply))
-    text = reply.message;
+    text.assign(reply.message, strnlen(reply.message, sizeof(reply.message)));
+  if (unused >= 0) close(unused);
   close(fd);
   return text;
 }
@@ -52,7 +57,17 @@ void Hosts() {
     for (const auto& entry : std::filesystem::directory_iterator(directory, error))
       if (entry.path().extension() == ".sock") sockets.push_back(entry.path());
   std::sort(sockets.begin(), sockets.end());
-  for (const auto& socket : sockets) fmt::print("{:<20} {}\n", socket.stem().string(), StatusOf(socket.string()));
+  for (const auto& socket : sockets) {
+    std::string name = Printable(socket.stem().string());
+    // The directory may be a stranger's, and who listens there may never answer: a process that need not end is asked.
+    try {
+      RunConfined(
+          "no answer", kPatience, [&] { fmt::print("{:<20} {}\n", name, Printable(StatusOf(socket.string()))); },
+          [] {});
+    } catch (const CommandError&) {
+      fmt::print("{:<20} no answer\n", name);
+    }
+  }
 }
 
 }  // namespace

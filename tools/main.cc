@@ -4,6 +4,7 @@
 #include "stack/create.h"
 #include "stack/host/host.h"
 #include "tools/commands.h"
+#include "tools/confined.h"
 
 namespace ustcp::tool {
 
@@ -11,11 +12,6 @@ Settings ToolSettings() {
   Settings settings;
   if (IoError error = LoadSettings(environ, &settings)) throw CommandError(error.message);
   return settings;
-}
-
-Observed::Observed(bool writable) {
-  Settings settings = ToolSettings();
-  if (IoError error = Observe(settings, environ, &member_, writable)) throw CommandError(error.message);
 }
 
 std::string AddressText(const IpAddress& address) {
@@ -45,7 +41,7 @@ int main(int argc, char** argv) {
   } catch (const CLI::ParseError& error) {
     return app.exit(error);
   } catch (const CommandError& error) {
-    if (*error.what() != '\0') fmt::print(stderr, "ustcp: {}\n", error.what());
+    if (*error.what() != '\0') fmt::print(stderr, "ustcp: {}\n", Printable(error.what()));
     return error.status;
   }
   return 0;

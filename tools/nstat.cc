@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "tools/commands.h"
+#include "tools/confined.h"
 
 namespace ustcp::tool {
 
@@ -16,9 +17,7 @@ struct NstatOptions {
   std::vector<std::string> names;
 };
 
-void Nstat(const NstatOptions& options) {
-  Observed observed;
-  Host& host = observed.host();
+void Count(const NstatOptions& options, Host& host) {
   nlohmann::ordered_json document;
   if (!options.json) fmt::print("#ustcp\n");
   for (size_t i = 0; i < static_cast<size_t>(Counter::kCount); ++i) {
@@ -41,6 +40,10 @@ void Nstat(const NstatOptions& options) {
     }
   }
   if (options.json) fmt::print("{}\n", nlohmann::ordered_json{{"ustcp", document}}.dump());
+}
+
+void Nstat(const NstatOptions& options) {
+  LookInto(ToolSettings(), Access::kRead, [&](View& view) { Count(options, view.host); });
 }
 
 }  // namespace

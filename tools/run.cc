@@ -8,6 +8,7 @@
 #include <memory>
 
 #include "tools/commands.h"
+#include "tools/program_check.h"
 
 namespace ustcp::tool {
 
@@ -29,6 +30,7 @@ void Run(const RunOptions& options) {
     object += std::string(":") + others;
   setenv("LD_PRELOAD", object.c_str(), 1);
   if (!options.host.empty()) setenv("USTCP_HOST", options.host.c_str(), 1);
+  if (std::string why = WhyNotPreloaded(g_program[0]); !why.empty()) throw CommandError(why, 126);
   ToolSettings();  // a mistake is told here, before the program starts
   execvp(g_program[0], g_program.data());
   throw CommandError(fmt::format("cannot run {}: {}", g_program[0], std::strerror(errno)), errno == ENOENT ? 127 : 126);

@@ -37,7 +37,18 @@ void PrintMarkdown() {
       "The environment wins over the file, the file over the default. The file is `/etc/ustcp/HOST.conf`, or the one "
       "that\n"
       "`USTCP_CONFIG` names; it has lines `key = value`, `#` starts a comment, and `sysctl.net.ipv4.tcp_x = v` sets a "
-      "sysctl.\n\n"
+      "sysctl\n"
+      "under the rules of `/proc/sys`.\n\n"
+      "The file has to belong to root or to the user of the program, and so have the directories it lies in; others "
+      "must not "
+      "be\n"
+      "able to write to it, or to replace it there. Logs and captures are files of the user's own, mode 0600, and "
+      "never "
+      "written\n"
+      "through a link. A program with more rights than its user (set-user-id, file capabilities) ignores all variables "
+      "and "
+      "uses\n"
+      "the kernel's TCP.\n\n"
       "| Key | Variable | Value | Default | Meaning |\n|---|---|---|---|---|\n");
   for (const SettingInfo& info : kSettingTable)
     fmt::print("| `{}` | `{}` | {} | {} | {} |\n", info.key, info.env, RangeText(info),

@@ -306,16 +306,21 @@ void Check(Host& host) {
   if (!faults.empty()) throw CommandError("the host is not consistent");
 }
 
-void Ss(const SsOptions& options) {
-  Filter filter = ParseFilter(options.filter);
-  Observed observed(/*writable=*/options.check);
-  if (options.check) return Check(observed.host());
-  if (options.engine) return PrintEngine(observed.host(), options.json);
-  std::vector<SocketRow> rows = CollectSockets(observed.host(), options.information, options.memory);
+void Show(const SsOptions& options, const Filter& filter, View& view) {
+  if (options.check) return Check(view.host);
+  if (options.engine) return PrintEngine(view.host, options.json);
+  std::vector<SocketRow> rows = CollectSockets(view, options.information, options.memory);
   if (options.summary) return PrintSummary(rows, options.json);
   std::erase_if(rows, [&](const SocketRow& row) { return !Shown(row, options, filter); });
   if (options.json) return PrintJson(rows);
   PrintTable(rows, options);
+}
+
+void Ss(const SsOptions& options) {
+  Filter filter = ParseFilter(options.filter);
+  // A check takes the shards' locks.
+  LookInto(ToolSettings(), options.check ? Access::kWrite : Access::kRead,
+           [&](View& view) { Show(options, filter, view); });
 }
 
 }  // namespace

@@ -8,6 +8,7 @@
 
 #include "stack/host/host.h"
 #include "stack/tcp/tcb.h"
+#include "tools/confined.h"
 
 namespace ustcp::tool {
 
@@ -34,7 +35,7 @@ struct SocketRow {
   uint16_t shard = 0;
 };
 
-std::vector<SocketRow> CollectSockets(Host& host, bool information, bool memory);
+std::vector<SocketRow> CollectSockets(View& view, bool information, bool memory);
 
 // Name as ss prints it: "ESTAB", "SYN-RECV".
 const char* StateText(TcpState state);

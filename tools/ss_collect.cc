@@ -3,7 +3,6 @@
 #include <sys/socket.h>
 
 #include <algorithm>
-#include <fstream>
 #include <map>
 
 #include "io/base/clock.h"
@@ -20,19 +19,14 @@ namespace {
 
 using UserMap = std::map<const Socket*, std::vector<SocketUser>>;
 
-std::string ProgramName(int32_t pid) {
-  std::ifstream file(fmt::format("/proc/{}/comm", pid));
-  std::string name;
-  std::getline(file, name);
-  return name;
-}
-
-UserMap CollectUsers(Host& host) {
+UserMap CollectUsers(View& view) {
+  Host& host = view.host;
   UserMap users;
   for (int i = 0; i < kMaxProcesses && !NeverUsed(host.processes[i]); ++i) {
     ProcessSlot& process = host.processes[i];
     if (process.state.load() != ProcessSlot::kLive) continue;
-    std::string name = ProgramName(process.pid);
+    const int32_t pid = process.pid;
+    const std::string& name = view.programs[pid];
     for (int p = 0; p < kFdPagesPerProcess; ++p) {
       FdPage* page = process.pages[p].load();
       if (page == nullptr) continue;
@@ -41,7 +35,7 @@ UserMap CollectUsers(Host& host) {
         int fd = p * kFdsPerPage + e;
         // The last pages hold references of calls in progress, not descriptors.
         if (FdEntry::KindOf(bits) != FdEntry::kSocket || fd >= 1 << 20) continue;
-        users[static_cast<const Socket*>(FdEntry::ObjectOf(bits))].push_back({name, process.pid, fd});
+        users[static_cast<const Socket*>(FdEntry::ObjectOf(bits))].push_back({name, pid, fd});
       }
     }
   }
@@ -118,8 +112,8 @@ std::string InformationText(const Connection& c, Instant now) {
 
 class Collector {
  public:
-  Collector(Host& host, bool information, bool memory)
-      : users_(CollectUsers(host)), now_(MonotonicNow()), information_(information), memory_(memory) {}
+  Collector(View& view, bool information, bool memory)
+      : users_(CollectUsers(view)), now_(MonotonicNow()), information_(information), memory_(memory) {}
 
   void Take(Shard& shard) {
     shard.sockets.ForEachLive([this](Socket& s) {
@@ -206,8 +200,9 @@ const char* StateText(TcpState state) {
   return "UNKNOWN";
 }
 
-std::vector<SocketRow> CollectSockets(Host& host, bool information, bool memory) {
-  Collector collector(host, information, memory);
+std::vector<SocketRow> CollectSockets(View& view, bool information, bool memory) {
+  Host& host = view.host;
+  Collector collector(view, information, memory);
   for (int i = 0; i < kMaxShards && host.shards[i].random_state != 0; ++i) collector.Take(host.shards[i]);
   // Listeners first, then by local port: a listing that looks the same twice.
   std::stable_sort(collector.rows.begin(), collector.rows.end(), [](const SocketRow& a, const SocketRow& b) {

@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "tools/commands.h"
+#include "tools/confined.h"
 
 namespace ustcp::tool {
 
@@ -49,12 +50,7 @@ std::string Take(const std::string& word, const SysctlOptions& options, Sysctls&
   return {};
 }
 
-void Sysctl(const SysctlOptions& options) {
-  if (!options.all && options.words.empty()) throw CommandError("sysctl needs a name, name=value, or -a", 2);
-  bool sets = false;
-  for (const std::string& word : options.words) sets |= word.find('=') != std::string::npos;
-  Observed observed(sets);
-  Sysctls& sysctls = observed.host().sysctls;
+void LookAt(const SysctlOptions& options, Sysctls& sysctls) {
   if (options.all)
     for (const SysctlInfo& info : kSysctlTable) Print(options, info, sysctls);
   // As sysctl(8): one that is refused is told, and the others are taken all the same.
@@ -66,6 +62,14 @@ void Sysctl(const SysctlOptions& options) {
     refused = true;
   }
   if (refused) throw CommandError("");
+}
+
+void Sysctl(const SysctlOptions& options) {
+  if (!options.all && options.words.empty()) throw CommandError("sysctl needs a name, name=value, or -a", 2);
+  bool sets = false;
+  for (const std::string& word : options.words) sets |= word.find('=') != std::string::npos;
+  LookInto(ToolSettings(), sets ? Access::kWrite : Access::kRead,
+           [&](View& view) { LookAt(options, view.host.sysctls); });
 }
 
 }  // namespace

@@ -16,6 +16,9 @@ void ReportLine(const char* format, ...) noexcept {
   va_end(args);
   if (n < 0) return;
   auto length = static_cast<size_t>(n) < sizeof line - 1 ? static_cast<size_t>(n) : sizeof line - 2;
+  // A name in it may be somebody else's: it stays one line, and no command to the terminal.
+  for (size_t i = 0; i < length; ++i)
+    if (static_cast<unsigned char>(line[i]) < ' ' || line[i] == '\x7f') line[i] = '?';
   line[length] = '\n';
   sys::Write(2, line, length + 1);
 }

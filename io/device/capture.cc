@@ -9,6 +9,7 @@
 #include "io/base/owned_fds.h"
 #include "io/base/report.h"
 #include "io/base/sys.h"
+#include "io/base/trusted_file.h"
 #include "io/device/segment.h"
 
 namespace ustcp {
@@ -39,8 +40,9 @@ constexpr size_t kMaxRecordBytes = sizeof(RecordHeader) + kMaxFrameBytes + TxFra
 }  // namespace
 
 IoError Capture::Open(const char* path, const CaptureOptions& options) noexcept {
-  int fd = sys::Open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-  if (fd < 0) return MakeError(-fd, "cannot write the capture file %.120s: %s", path, ErrorName(-fd));
+  int fd = -1;
+  if (IoError e = OpenPrivateFile(path, PrivateFile::kTruncate, &fd))
+    return MakeError(e.code, "no capture: %.200s", e.message);
   return OpenFd(fd, options);
 }
 

@@ -25,7 +25,7 @@ class Capture {
   Capture(const Capture&) = delete;
   Capture& operator=(const Capture&) = delete;
 
-  // Creates or truncates the file. The descriptor is moved high and listed (io/base/owned_fds.h).
+  // Creates or truncates the file, which has to be a private one (io/base/trusted_file.h). The descriptor is moved high and listed (io/base/owned_fds.h).
   IoError Open(const char* path, const CaptureOptions& options) noexcept;
   // Writes to a descriptor the caller opened and hands over.
   IoError OpenFd(int fd, const CaptureOptions& options) noexcept;

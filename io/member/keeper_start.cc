@@ -151,6 +151,12 @@ struct Launch {
   sys::Fcntl(ready, F_SETFD, FD_CLOEXEC);
   if (sys::Call(SYS_close_range, kKeeperTapFd + 1, static_cast<long>(~0u), CLOSE_RANGE_CLOEXEC) != 0)
     for (int fd = kKeeperTapFd + 1; fd < 65536; ++fd) sys::Fcntl(fd, F_SETFD, FD_CLOEXEC);
+  // A daemon may be somebody else for the moment (seteuid). The keeper is that user's for good: with two identities its
+  // environment would count for nothing (StartedWithMoreRights).
+  long user = sys::Call(SYS_geteuid);
+  long group = sys::Call(SYS_getegid);
+  sys::Call(SYS_setresgid, group, group, group);
+  sys::Call(SYS_setresuid, user, user, user);
   sigset_t none;
   std::memset(&none, 0, sizeof(none));
   sys::Call(SYS_rt_sigprocmask, SIG_SETMASK, sys::Arg(&none), 0, sys::kSignalSetBytes);

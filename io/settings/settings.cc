@@ -5,6 +5,7 @@
 
 #include "io/base/parse.h"
 #include "io/base/sys.h"
+#include "io/base/trusted_file.h"
 
 namespace ustcp {
 
@@ -315,13 +316,12 @@ IoError ReadConfiguration(const char* const* environment, Settings* out) {
     if (text.cut()) return {};
     chosen = nullptr;
   }
-  int fd = sys::Open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
-  if (fd < 0) {
-    if (chosen == nullptr && (fd == -ENOENT || fd == -ENOTDIR)) return {};
-    char what[160];
-    TextBuilder(what) << "cannot be opened (" << ErrnoText(-fd) << "); "
-                      << (chosen != nullptr ? "correct or unset USTCP_CONFIG" : "make it readable or remove it");
-    return Fail(fd == -EACCES || fd == -EPERM ? EACCES : EINVAL, path, {}, what);
+  int fd = -1;
+  if (IoError e = OpenConfiguration(path, &fd)) {
+    // Nobody asked for one.
+    if (chosen == nullptr && e.code == ENOENT) return {};
+    if (e.code != ENOENT) return e;
+    return Fail(EINVAL, path, {}, "cannot be opened (no such file or directory); correct or unset USTCP_CONFIG");
   }
   IoError error = ReadFile(path, fd, out);
   sys::Close(fd);
@@ -370,6 +370,7 @@ IoError CheckGateways(Settings* out) {
 
 IoError LoadSettings(const char* const* environment, Settings* out) noexcept {
   *out = Settings{};
+  if (StartedWithMoreRights()) environment = nullptr;
   for (const SettingInfo& info : kSettingTable) {
     if (*info.fallback == '\0') continue;
     if (IoError e = ApplySetting(info.id, info.fallback, info.key, out)) return e;
@@ -396,6 +397,7 @@ void RuntimeDirectory(const Settings& settings, const char* const* environment, 
     return;
   }
   uint32_t uid = static_cast<uint32_t>(sys::Call(SYS_geteuid));
+  if (StartedWithMoreRights()) environment = nullptr;
   const char* session = FindVariable(environment, "XDG_RUNTIME_DIR");
   if (uid == 0) {
     text << kRootDirectory;

@@ -6,7 +6,7 @@
 #include "io/base/parse.h"
 #include "io/base/sys.h"
 #include "io/settings/settings.h"
-#include "stack/tcp/socket_options.h"
+#include "stack/tcp/cc/kind.h"
 
 namespace ustcp {
 

@@ -106,7 +106,7 @@ int Connect(const SocketRef& ref, const sockaddr* address, socklen_t length) {
 }  // namespace
 
 USTCP_EXPORT int socket(int family, int type, int protocol) noexcept {
-  if (!IsTcp(family, type, protocol)) return Returned(real::socket(family, type, protocol));
+  if (!IsTcp(family, type, protocol) || !TakesPart()) return Returned(real::socket(family, type, protocol));
   return ToErrno(OpenTcp(family, type, protocol));
 }
 

@@ -1,11 +1,12 @@
 #include "preload/keeper/log.h"
 
-#include <fcntl.h>
 #include <unistd.h>
 
 #include <cstdarg>
 #include <cstdio>
 #include <ctime>
+
+#include "io/base/trusted_file.h"
 
 namespace ustcp::keeper {
 
@@ -13,12 +14,10 @@ namespace {
 int g_log_fd = -1;
 }
 
-void OpenLog(const char* path, bool foreground) {
-  if (*path != '\0') {
-    g_log_fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0640);
-  } else if (foreground) {
-    g_log_fd = 2;
-  }
+IoError OpenLog(const char* path, bool foreground) {
+  if (*path != '\0') return OpenPrivateFile(path, PrivateFile::kAppend, &g_log_fd);
+  if (foreground) g_log_fd = 2;
+  return {};
 }
 
 int LogDescriptor() { return g_log_fd; }

@@ -9,6 +9,7 @@
 #include <cstring>
 
 #include "io/base/parse.h"
+#include "io/base/trusted_file.h"
 #include "io/base/version.h"
 #include "io/device/net_admin.h"
 #include "io/member/keeper_channel.h"
@@ -70,6 +71,13 @@ void MakeCloseOnExec(int fd) { fcntl(fd, F_SETFD, FD_CLOEXEC); }
 
 // Everything that can be refused before the first process is made.
 IoError Prepare(const Arguments& arguments, BrokerOptions* out) {
+  if (StartedWithMoreRights()) {
+    IoError error;
+    error.code = EACCES;
+    TextBuilder(error.message)
+        << "the keeper is no program to be set-user-id; remove its set-id bits and file capabilities";
+    return error;
+  }
   if (IoError error = LoadSettings(environ, &out->settings)) return error;
   const Settings& settings = out->settings;
   char directory[kMaxSettingPath];
@@ -81,7 +89,8 @@ IoError Prepare(const Arguments& arguments, BrokerOptions* out) {
     UserDirectory(owner, directory);
     if (IoError error = CheckRuntimeDirectory(directory, true)) return error;
   }
-  OpenLog(settings.keeper_log, arguments.foreground);
+  // A keeper that takes a running host over does without a log rather than leave the host alone.
+  if (IoError error = OpenLog(settings.keeper_log, arguments.foreground); error && !arguments.adopt) return error;
 
   char socket_path[kMaxSettingPath];
   char lock_path[kMaxSettingPath];

@@ -12,6 +12,7 @@
 #include <cstring>
 
 #include "io/base/report.h"
+#include "io/base/trusted_file.h"
 #include "preload/calls/interpose.h"
 #include "preload/descriptors/stale.h"
 #include "preload/libc/signals.h"
@@ -82,15 +83,27 @@ bool Attached() { return g_own_process.load(std::memory_order_acquire) != nullpt
 
 int ustcp::EnsureAttached() noexcept { return __builtin_expect(Attached(), 1) ? 0 : AttachProcess(false); }
 
+bool ustcp::TakesPart() noexcept { return Attached() || !StartedWithMoreRights(); }
+
 void ustcp::AttachQuietly() noexcept {
-  if (!Attached()) (void)AttachProcess(true);
+  if (!Attached() && TakesPart()) (void)AttachProcess(true);
 }
 
 namespace {
 
+// What such a program starts may have its rights and not be known by them any more (it became that user for good). The
+// linker takes LD_PRELOAD and its like out of the environment for the same reason.
+void ForgetOurVariables() {
+  char** kept = environ;
+  for (char** at = environ; at != nullptr && *at != nullptr; ++at)
+    if (strncmp(*at, "USTCP_", 6) != 0) *kept++ = *at;
+  if (kept != nullptr) *kept = nullptr;
+}
+
 // After exec: the table of this process is in the arena already. Descriptors that were close-on-exec are gone, as if closed
 // by a call that was not seen.
 __attribute__((constructor)) void TakeUpInheritance() {
+  if (!TakesPart()) return ForgetOurVariables();
   const char* inherit = getenv(kInheritVariable);
   if (inherit == nullptr) return;
   char* rest = nullptr;

@@ -5,6 +5,11 @@
 
 namespace ustcp {
 
+// A program with more rights than whoever started it takes no part: its calls are the kernel's, and nothing of what its
+// environment says is looked at. The dynamic linker keeps us out of most such programs; it loads us where an administrator
+// put us into /etc/ld.so.preload.
+bool TakesPart() noexcept;
+
 // Attaches to the host if that has not happened. Returns 0 or the errno for the socket call; the reason was printed.
 int EnsureAttached() noexcept;
 // The same before the process gives up the right to. A failure is neither told nor remembered: there may never be a socket.

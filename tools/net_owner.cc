@@ -1,5 +1,6 @@
 #include "tools/net_owner.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <grp.h>
 #include <poll.h>

@@ -16,6 +16,7 @@
 #include "io/member/keeper_channel.h"
 #include "preload/keeper/broker.h"
 #include "preload/keeper/log.h"
+#include "stack/create.h"
 #include "stack/host/host.h"
 
 namespace ustcp::keeper {

@@ -15,6 +15,7 @@
 
 #include "io/base/clock.h"
 #include "io/member/keeper_channel.h"
+#include "stack/create.h"
 #include "tests/support/keeper_fixture.h"
 
 namespace ustcp::keeper_test {

@@ -17,6 +17,7 @@
 
 #include "io/member/arena_map.h"
 #include "io/member/keeper_channel.h"
+#include "stack/create.h"
 #include "tests/support/keeper_fixture.h"
 
 namespace ustcp::keeper_test {

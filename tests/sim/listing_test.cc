@@ -50,7 +50,10 @@ class ListingTest : public testing::Test {
     net_.On(side, [&](Context& ctx) { EXPECT_FALSE(ShutdownSocket(ctx, *s, SHUT_WR)); });
     net_.Run(100ms);
   }
-  std::vector<SocketRow> List(int side) { return tool::CollectSockets(net_.side(side).box.host(), true, true); }
+  std::vector<SocketRow> List(int side) {
+    tool::View view{net_.side(side).box.host(), {}};
+    return tool::CollectSockets(view, true, true);
+  }
   // The states of a side, as ss writes them, in the order of the listing.
   std::vector<std::string> States(int side) {
     std::vector<std::string> out;

@@ -7,7 +7,7 @@ namespace ustcp::keeper {
 namespace {
 
 constexpr size_t kMostConnections = 4096;
-constexpr size_t kLeastConnections = 16;
+constexpr size_t kLeastConnections = 4;
 constexpr size_t kOtherDescriptors = 24;  // sockets, the arena, the log, names
 constexpr size_t kWaitingOfUser = 32;
 constexpr size_t kIntroducedOfUser = 512;  // half of the processes that a host has

@@ -136,11 +136,11 @@ def end_processes(pids, patience=3.0):
                 pass
         deadline = time.monotonic() + patience
         while pids and time.monotonic() < deadline:
-            pids = [pid for pid in pids if _alive(pid)]
+            pids = [pid for pid in pids if alive(pid)]
             time.sleep(0.02)
 
 
-def _alive(pid):
+def alive(pid):
     try:
         return pathlib.Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()[0] != 'Z'
     except (FileNotFoundError, ProcessLookupError):

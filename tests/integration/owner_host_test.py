@@ -7,6 +7,7 @@ import shutil
 import time
 
 import harness
+import netns
 from harness import HOST4, HOST6, INTERFACE, make_file, sha256, url
 from nginx import CONFIGURATION
 
@@ -125,7 +126,8 @@ class OwnerHost(harness.TestCase):
         time.sleep(1.5)  # longer than a keeper stays that nobody uses
         self.assertEqual(self.keeper()[0], broker)
         self.root('net', 'down')
-        self.assertFalse(pathlib.Path(f'/proc/{broker}').exists())
+        # It may be waited for by nobody yet.
+        harness.wait_until(lambda: not netns.alive(broker), 5, 'the keeper has ended')
 
     def test_what_the_user_cannot_use_is_named(self):
         self.root('net', 'down')
@@ -146,7 +148,7 @@ class Interface(harness.TestCase):
                   '    print("attached")\n'
                   'except OSError as error:\n'
                   '    print(error.errno)\n')
-        output = self.net.complete(self.net.host.command(*harness.netns.as_user(STRANGER, PYTHON, '-c', attach)))
+        output = self.net.complete(self.net.host.command(*netns.as_user(STRANGER, PYTHON, '-c', attach)))
         self.assertEqual(output.strip(), '1')
 
     def test_one_that_anybody_may_use_is_told_of(self):

@@ -11,10 +11,6 @@
 
 namespace ustcp {
 
-namespace {
-constexpr size_t kMaxDescriptors = 4;  // more than any message carries: a surplus is received and closed, not leaked
-}
-
 int SendMessage(int socket, const void* data, size_t bytes, int fd) noexcept {
   iovec piece{const_cast<void*>(data), bytes};
   alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
@@ -39,14 +35,14 @@ int SendMessage(int socket, const void* data, size_t bytes, int fd) noexcept {
 ssize_t ReceiveMessage(int socket, void* data, size_t bytes, int* fd, int wait_ms) noexcept {
   if (fd != nullptr) *fd = -1;
   iovec piece{data, bytes};
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int) * kMaxDescriptors)];
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))];
   for (;;) {
     msghdr message{};
     message.msg_iov = &piece;
     message.msg_iovlen = 1;
     if (fd != nullptr) {
       message.msg_control = control;
-      message.msg_controllen = sizeof(control);
+      message.msg_controllen = CMSG_LEN(sizeof(int));  // without the padding, where a second one would have room
     }
     long result = sys::Call(SYS_recvmsg, socket, sys::Arg(&message), MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
     if (result == -EINTR) continue;
@@ -59,19 +55,10 @@ ssize_t ReceiveMessage(int socket, void* data, size_t bytes, int* fd, int wait_m
       continue;
     }
     if (result < 0) return result;
-    for (cmsghdr* header = CMSG_FIRSTHDR(&message); header != nullptr; header = CMSG_NXTHDR(&message, header)) {
-      if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS) continue;
-      size_t count = (header->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-      for (size_t i = 0; i < count; ++i) {
-        int received;
-        std::memcpy(&received, CMSG_DATA(header) + i * sizeof(int), sizeof(int));
-        if (*fd < 0) {
-          *fd = received;
-        } else {
-          sys::Close(received);
-        }
-      }
-    }
+    // One, as every message has at most; the kernel drops a surplus.
+    cmsghdr* header = CMSG_FIRSTHDR(&message);
+    if (header != nullptr && header->cmsg_level == SOL_SOCKET && header->cmsg_type == SCM_RIGHTS)
+      std::memcpy(fd, CMSG_DATA(header), sizeof(int));
     return result;
   }
 }

@@ -24,6 +24,7 @@
 #include "preload/keeper/abandoned.h"
 #include "preload/keeper/confine.h"
 #include "preload/keeper/driver.h"
+#include "preload/keeper/haste.h"
 #include "preload/keeper/log.h"
 #include "preload/keeper/names.h"
 #include "preload/keeper/setup.h"
@@ -78,7 +79,9 @@ void InstallStopSignals() {
   action.sa_handler = [](int) { g_stop = 1; };
   for (int number : {SIGTERM, SIGINT}) sigaction(number, &action, nullptr);
   action.sa_handler = SIG_IGN;
-  for (int number : {SIGPIPE, SIGHUP, SIGUSR1, SIGUSR2, SIGALRM}) sigaction(number, &action, nullptr);
+  for (int number : {SIGPIPE, SIGHUP, SIGUSR1, SIGUSR2}) sigaction(number, &action, nullptr);
+  action.sa_handler = [](int) {};  // what is ignored ends no wait (haste.h)
+  sigaction(SIGALRM, &action, nullptr);
   action.sa_handler = SIG_DFL;
   sigaction(SIGCHLD, &action, nullptr);  // a program may have had it ignored, and waitpid would find nobody
 }
@@ -290,7 +293,7 @@ bool Broker::EndWhenUnused() {
   size_t before = clients_.size();
   AcceptClients();
   if (clients_.size() == before && driver_fd_ >= 0) return true;
-  close(listen_fd_);
+  CloseHastily(listen_fd_);
   if (Publish()) return true;
   idle_since_ = kNever;
   return false;

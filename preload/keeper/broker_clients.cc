@@ -15,6 +15,7 @@
 #include "io/base/report.h"
 #include "io/member/keeper_channel.h"
 #include "preload/keeper/broker.h"
+#include "preload/keeper/haste.h"
 #include "preload/keeper/log.h"
 #include "stack/create.h"
 #include "stack/host/host.h"
@@ -27,6 +28,7 @@ constexpr auto kAcceptPause = 100ms;  // after running out of descriptors
 constexpr auto kRefusalPause = 1s;    // between lines in the log
 constexpr int kMessagesAtOnce = 16;   // of one client before the next one's turn
 constexpr int kMaxSlowCloses = 8;
+constexpr int kAcceptsAtOnce = 1024;  // more than ever wait: who keeps connecting does not keep others waiting
 
 std::atomic<int> g_slow_closes{0};
 
@@ -72,7 +74,7 @@ void Broker::LogRefusal(const Peer& peer, const char* line) {
 }
 
 void Broker::AcceptClients() {
-  for (;;) {
+  for (int i = 0; i < kAcceptsAtOnce; ++i) {
     int fd = accept4(listen_fd_, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK);
     if (fd < 0) {
       // The connection stays where it is and would be reported again at once.
@@ -94,7 +96,7 @@ void Broker::AcceptClients() {
       KeeperReply reply;
       Refuse(MakeError(ENETDOWN, "%s; end some of them, or use another USTCP_HOST", reason), &reply);
       SendMessage(fd, &reply, sizeof(reply), -1);
-      close(fd);
+      CloseHastily(fd);
       continue;
     }
     Client client;
@@ -107,6 +109,7 @@ void Broker::AcceptClients() {
 
 void Broker::Leave(Client& client) {
   if (client.fd < 0) return;
+  Haste haste(!joining_.Trusted(client.peer.uid));
   close(client.fd);
   client.fd = -1;
   if (client.pidfd >= 0) close(client.pidfd);
@@ -127,11 +130,14 @@ void Broker::DropClients(Instant now) {
                  clients_.end());
 }
 
-// Closing a file of a file system that is a program (FUSE) waits for that program. So what strangers show is closed by
-// somebody who has the time, unless it is a memory file.
+// Closing a file of a file system that is a program (FUSE) waits for that program, whatever the haste. So what strangers
+// show is closed by somebody who has the time, unless it is a memory file or a socket.
 void Broker::CloseShown(const Peer& peer, int fd) {
-  if (joining_.Trusted(peer.uid) || fcntl(fd, F_GET_SEALS) >= 0) {
-    close(fd);
+  int type;
+  socklen_t size = sizeof(type);
+  if (joining_.Trusted(peer.uid) || fcntl(fd, F_GET_SEALS) >= 0 ||
+      getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) == 0) {
+    CloseHastily(fd);
     return;
   }
   g_slow_closes.fetch_add(1);
@@ -228,8 +234,13 @@ void Broker::Serve(Client& client) {
     KeeperRequest request;
     int fd = -1;
     // Too many of what strangers showed wait to be closed: the kernel drops what comes with this message.
-    bool take = joining_.Trusted(client.peer.uid) || g_slow_closes.load() < kMaxSlowCloses;
-    ssize_t n = ReceiveMessage(client.fd, &request, sizeof(request), take ? &fd : nullptr, -1);
+    bool trusted = joining_.Trusted(client.peer.uid);
+    bool take = trusted || g_slow_closes.load() < kMaxSlowCloses;
+    ssize_t n;
+    {
+      Haste haste(!trusted);
+      n = ReceiveMessage(client.fd, &request, sizeof(request), take ? &fd : nullptr, -1);
+    }
     if (n == -EAGAIN) return;
     if (n <= 0) return Leave(client);
     KeeperReply reply;

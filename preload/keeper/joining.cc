@@ -68,7 +68,8 @@ IoError Joining::Admit(const Peer& peer, Purpose purpose, int shown_fd) {
 }
 
 void Joining::ExpectReturn(const Peer& peer, int pidfd) {
-  int copy = pidfd >= 0 ? fcntl(pidfd, F_DUPFD_CLOEXEC, 3) : -1;
+  // Who has no number here (another process namespace) shares 0 with strangers, and cannot be found again by it.
+  int copy = pidfd >= 0 && peer.pid > 0 ? fcntl(pidfd, F_DUPFD_CLOEXEC, 3) : -1;
   if (copy < 0) return;
   DropEnded();
   if (Ended(copy) || announced_.size() >= kMaxAnnounced) {

@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdarg>
 #include <cstdio>
 #include <ctime>
@@ -35,6 +36,9 @@ void Log(const char* format, ...) {
   va_end(arguments);
   size_t length = static_cast<size_t>(head) + static_cast<size_t>(body < 0 ? 0 : body);
   if (length > sizeof(line) - 2) length = sizeof(line) - 2;
+  // A name in it may be somebody else's: it stays one line, and no command to a terminal.
+  std::replace_if(
+      line, line + length, [](char c) { return c < ' ' || c > '~'; }, '?');
   line[length++] = '\n';
   // One write per line, so that the two halves do not mix theirs.
   if (write(g_log_fd, line, length) < 0) g_log_fd = -1;

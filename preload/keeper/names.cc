@@ -10,6 +10,7 @@
 #include <cstring>
 
 #include "io/base/report.h"
+#include "preload/keeper/haste.h"
 
 namespace ustcp::keeper {
 
@@ -66,7 +67,7 @@ bool Names::HeldByKeeper(const std::string& name, std::string* holder) {
   bool known = connect(fd, reinterpret_cast<sockaddr*>(&address), size) == 0 &&
                getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &peer_size) == 0;
   bool gone = !known && errno == ECONNREFUSED;
-  close(fd);
+  CloseHastily(fd);
   char text[96];
   std::snprintf(text, sizeof(text), known ? "%d of user %u" : "unknown", static_cast<int>(peer.pid), peer.uid);
   if (known && (peer.uid == 0 || peer.uid == geteuid() || peer.uid == owner_)) {
@@ -137,7 +138,7 @@ void AnswerNameQuestion(int fd) {
   for (int i = 0; i < kQuestions; ++i) {
     int asking = accept4(fd, nullptr, nullptr, SOCK_CLOEXEC);
     if (asking < 0) return;
-    close(asking);
+    CloseHastily(asking);
   }
 }
 

@@ -43,16 +43,20 @@ void WriteName(const SysctlInfo& info, char separator, TextBuilder& text) {
 
 bool IsBlank(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
 
-// The next number of a list, as proc_dointvec reads it: blanks before it, a minus sign, 0x or 0 for another base, at most 22
+// Rows that the kernel keeps in a byte or an unsigned number refuse a sign, that of -0 too.
+bool IsUnsigned(const SysctlInfo& info) { return (info.min >= 0 && info.max <= 255) || info.max > INT32_MAX; }
+
+// The next number of a list, as proc_dointvec reads it: blanks before it, a minus sign, 0x or 0 for another base, at most 20
 // characters, and a blank, tab or newline after it.
-bool NextNumber(std::string_view* rest, int64_t* out) {
-  constexpr size_t kLongest = 22;
+bool NextNumber(const SysctlInfo& info, std::string_view* rest, int64_t* out) {
+  constexpr size_t kTooLong = 21;
   while (!rest->empty() && IsBlank(rest->front())) rest->remove_prefix(1);
   size_t length = rest->find_first_of(" \t\n");
   std::string_view text = rest->substr(0, length);
   rest->remove_prefix(text.size());
-  if (text.size() >= kLongest) return false;
+  if (text.size() >= kTooLong) return false;
   bool negative = text.starts_with('-');
+  if (negative && IsUnsigned(info)) return false;
   if (negative) text.remove_prefix(1);
   int64_t base = 10;
   if (text.size() > 2 && (text.starts_with("0x") || text.starts_with("0X"))) {
@@ -133,7 +137,7 @@ IoError SetSysctl(const SysctlInfo& info, std::string_view text, const char* whe
       values[i] = ValueOf(info, WordOf(info, *out, i));
       continue;
     }
-    if (!NextNumber(&rest, &values[i]) || values[i] < info.min || values[i] > info.max) {
+    if (!NextNumber(info, &rest, &values[i]) || values[i] < info.min || values[i] > info.max) {
       char why[96];
       TextBuilder(why) << "write " << info.count << " number(s) in " << info.min << ".." << info.max;
       return Refuse(info, where, text, why, -1);
@@ -180,7 +184,7 @@ void SeedSysctls(Sysctls* out, const std::array<uint64_t, 4>* given) noexcept {
       continue;
     }
     int64_t number;
-    for (int i = 0; i < info.count && NextNumber(&rest, &number); ++i)
+    for (int i = 0; i < info.count && NextNumber(info, &rest, &number); ++i)
       StoreWord(info, out, i, number > info.max ? info.max : number < info.min ? info.min : number);
   }
 }

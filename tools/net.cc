@@ -126,9 +126,11 @@ void Up(const NetOptions& options) {
 void Down(const NetOptions& options) {
   Settings settings = SettingsFor(options);
   TapOwner owner;
-  if (ReadTapOwner(settings.host.interface, &owner) && owner.user != 0) EndKeeperOf(settings, owner.user);
+  ReadTapOwner(settings.host.interface, &owner);
+  // First, so that the keeper sees it.
   IoError error = DeleteTap(settings.host.interface);
   if (error && error.code != ENODEV) throw CommandError(error.message);
+  EndKeeperOf(settings, owner.has_user ? owner.user : 0);
 }
 
 void Show(const NetOptions& options) {

@@ -106,23 +106,26 @@ void StartKeeperOf(const Settings& settings, uid_t user) {
 }
 
 void EndKeeperOf(const Settings& settings, uid_t user) {
+  char directory[kMaxSettingPath];
+  RuntimeDirectory(settings, environ, directory);
   char path[kMaxSettingPath];
-  if (!KeeperPath(DirectoryFor(settings, user).c_str(), settings.host.name, ".sock", path)) return;
+  if (!KeeperPath(user == 0 ? directory : DirectoryFor(settings, user).c_str(), settings.host.name, ".sock", path))
+    return;
   int fd = ConnectKeeper(path);
   if (fd < 0) return;
+  int pidfd = ListenerPidfd(fd);
   KeeperRequest request;
   KeeperReply reply;
   int unused = -1;
-  bool ours = SendMessage(fd, &request, sizeof(request), -1) == 0 &&
-              ReceiveMessage(fd, &reply, sizeof(reply), &unused, kEndPatienceMs) == sizeof(reply) && reply.error == 0 &&
-              reply.stays != 0 &&
+  bool answered = SendMessage(fd, &request, sizeof(request), -1) == 0 &&
+                  ReceiveMessage(fd, &reply, sizeof(reply), &unused, kEndPatienceMs) == sizeof(reply);
+  bool ours = answered && reply.error == 0 && reply.stays != 0 &&
               std::strncmp(reply.queue.name, settings.host.interface, sizeof(reply.queue.name)) == 0;
-  int pidfd = ours ? ListenerPidfd(fd) : -1;
   close(fd);
   if (pidfd < 0) return;
-  syscall(SYS_pidfd_send_signal, pidfd, SIGTERM, nullptr, 0);
+  if (ours) syscall(SYS_pidfd_send_signal, pidfd, SIGTERM, nullptr, 0);
   pollfd ended{pidfd, POLLIN, 0};
-  poll(&ended, 1, kEndPatienceMs);
+  if (ours || !answered) poll(&ended, 1, kEndPatienceMs);
   close(pidfd);
 }
 

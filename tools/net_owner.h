@@ -21,7 +21,8 @@ UserAccess LookAs(const Settings& settings, uid_t user);
 
 // It stays until EndKeeperOf(). Throws.
 void StartKeeperOf(const Settings& settings, uid_t user);
-// Ends the keeper that was started so, if it runs on the interface of the settings.
+// Once the interface of the settings is gone: ends the keeper that was started so, and waits for one of root's that nobody
+// uses to end, as each does that finds itself without its interface.
 void EndKeeperOf(const Settings& settings, uid_t user);
 
 }  // namespace ustcp::tool

@@ -41,7 +41,7 @@ IoError OpenDevice(int* out) noexcept {
                        kDevice);
     case EACCES:
     case EPERM:
-      return MakeError(EACCES, "no permission to open %s: run as root, or make it accessible (chmod 0666 %s)", kDevice,
+      return MakeError(EACCES, "no permission to open %s: run as root, or let root run `ustcp net up --owner USER`",
                        kDevice);
     case EMFILE:
     case ENFILE: return MakeError(-fd, "no descriptor left for %s: raise the limit on open files (ulimit -n)", kDevice);

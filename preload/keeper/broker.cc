@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <linux/close_range.h>
+#include <net/if.h>
 #include <poll.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -234,6 +235,7 @@ IoError Broker::Start() {
     only_ = options_.spare;
     options_.spare.fd = -1;
   }
+  if (!options_.tap_handed_in) interface_ = if_nametoindex(options_.settings.host.interface);
   if (IoError error = StartDriver(options_.adopt_fd)) return error;
   // A descriptor of the same file that cannot write, whatever its holder does to it.
   char link[32];
@@ -280,7 +282,12 @@ void Broker::Poll() {
     if (polls[1].revents != 0) HearDriver();
   }
   DropClients(MonotonicNow());
-  if (n > 0 && polls[0].revents != 0) AcceptClients();
+  if (n > 0 && polls[0].revents != 0) {
+    if (Deserted())
+      g_stop = 1;  // who waits to be let in finds the next keeper
+    else
+      AcceptClients();
+  }
   if (driver_due_ <= MonotonicNow() && !TryDriverAgain()) g_stop = 1;
 }
 
@@ -297,6 +304,14 @@ bool Broker::EndWhenUnused() {
   if (Publish()) return true;
   idle_since_ = kNever;
   return false;
+}
+
+// Without members and without its interface, be there one of the same name or not: then all that is left is connections
+// and neighbours of a link that is no more. Whoever comes next starts the host anew.
+bool Broker::Deserted() const {
+  bool service = options_.stay && !options_.of_net_up;
+  return !service && interface_ != 0 && Members() == 0 &&
+         if_nametoindex(options_.settings.host.interface) != interface_;
 }
 
 int Broker::Run() {
@@ -322,6 +337,9 @@ int Broker::Run() {
   Unpublish();
   unlink(options_.arena_record_path.c_str());
   if (driver_fd_ >= 0) {
+    InternalMessage end;
+    end.kind = InternalKind::kEnd;
+    if (Deserted()) TellDriver(end, -1);
     shutdown(driver_fd_, SHUT_RDWR);
     close(driver_fd_);
     if (driver_pid_ > 0) waitpid(driver_pid_, nullptr, 0);

@@ -65,6 +65,7 @@ class Broker {
   Instant NextEvent(Instant now);
   void Poll();
   bool EndWhenUnused();
+  bool Deserted() const;
   void HearDriver();
   void Hear(const InternalMessage& message);
   void TellDriver(const InternalMessage& message, int fd);
@@ -93,6 +94,7 @@ class Broker {
   BrokerOptions options_;
   Joining joining_;
   Quotas quotas_;
+  unsigned interface_ = 0;  // its index; 0: handed in, and perhaps of another namespace
   int listen_fd_ = -1;
   int driver_fd_ = -1;
   pid_t driver_pid_ = -1;

@@ -135,6 +135,7 @@ void Driver::Hear(const InternalMessage& message, int fd) {
       wakes_.Add(message.process, message.number, fd);
       return;
     case InternalKind::kLook: look_ = true; break;
+    case InternalKind::kEnd: told_to_end_ = true; break;
     default: break;
   }
   if (fd >= 0) close(fd);
@@ -374,7 +375,7 @@ void Driver::Run() {
       return;
     }
     // Without a broker nobody can join any more; those who are here find a new keeper when they need one.
-    if (broker_gone_ && reported_idle_) return;
+    if (told_to_end_ || (broker_gone_ && reported_idle_)) return;
     Sleep(plan);
   }
 }

@@ -97,6 +97,7 @@ class Driver {
   std::vector<Burial> burials_;
   bool adopted_;
   bool broker_gone_ = false;
+  bool told_to_end_ = false;
   bool reported_idle_ = false;
   bool look_ = true;        // at the process table
   uint32_t seen_word_ = 0;  // keeper_word as of the last look

@@ -13,6 +13,7 @@ enum class InternalKind : uint16_t {
   kWakeDescriptor,  // of `process`, known there as `number` (attached)
   kLook,            // a member came or went: look at the process table
   kQueueClosed,     // as kQueueFreed asked: the driver's descriptor is the last one
+  kEnd,             // whatever is left: the interface is gone
   // Driver to broker.
   kReady,       // the arena is there (descriptor attached)
   kFailed,      // error and message tell why there is none

@@ -21,6 +21,7 @@ try:
 except OSError as error:
     print(errno.errorcode[error.errno])
 '''
+CLOSES_FIRST = 'import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), 5).close()'
 # The command sees a /dev/net/tun that is root's alone, whatever the machine's is.
 PRIVATE = ('mount -t tmpfs -o mode=755 tmpfs /dev/net && mknod -m 600 /dev/net/tun c 10 200 && exec "$@"')
 
@@ -129,6 +130,16 @@ class OwnerHost(harness.TestCase):
         # It may be waited for by nobody yet.
         harness.wait_until(lambda: not netns.alive(broker), 5, 'the keeper has ended')
 
+    def test_made_anew_after_connections(self):
+        """What is left of connections, TIME_WAIT among it, does not outlive the interface."""
+        self.net.start_kernel(PYTHON, '-m', 'http.server', '8000', '--bind', '::')
+        self.net.wait_kernel_port(8000)
+        for _ in range(2):
+            self.user(OWNER, PYTHON, '-c', CLOSES_FIRST, self.net.peer4, '8000')
+            self.root('net', 'down')
+            self.root('net', 'up', '--owner', OWNER)
+        self.user(OWNER, PYTHON, '-c', CLOSES_FIRST, self.net.peer4, '8000')
+
     def test_what_the_user_cannot_use_is_named(self):
         self.root('net', 'down')
         self.products.joinpath('libustcp.so').chmod(0o600)
@@ -139,6 +150,16 @@ class OwnerHost(harness.TestCase):
 
 class Interface(harness.TestCase):
     """An interface without an owner is its maker's, and no longer everybody's."""
+
+    def test_made_anew_after_connections(self):
+        """The host is made anew with it, so that what was known of the link is forgotten."""
+        self.net.start_kernel(PYTHON, '-m', 'http.server', '8000', '--bind', '::')
+        self.net.wait_kernel_port(8000)
+        for _ in range(2):
+            self.net.ustcp(PYTHON, '-c', CLOSES_FIRST, self.net.peer4, '8000')
+            for command in ('down', 'up'):
+                self.net.complete(self.net.host.command('env', *self.net.host_environment(), self.net.tool(), 'net', command))
+        self.net.ustcp(PYTHON, '-c', CLOSES_FIRST, self.net.peer4, '8000')
 
     def test_stranger_does_not_get_it(self):
         attach = ('import fcntl, os, struct\n'

@@ -69,7 +69,7 @@ void AddRun(CLI::App& app) {
   auto options = std::make_shared<RunOptions>();
   CLI::App* run = app.add_subcommand("run", "run a program on a host");
   run->add_option("--host", options->host, "the host's name (USTCP_HOST)");
-  run->footer("PROGRAM and its arguments follow, after -- if that makes it clearer.");
+  run->footer("ustcp run [OPTIONS] [--] PROGRAM [ARGUMENT...]");
   run->callback([options] { Run(*options); });
 }
 

@@ -159,11 +159,20 @@ class Refusals(harness.TestCase):
                 ('tick_us = soon\n', ":1: 'soon' is not a number in 200..100000"),
                 ('sysctl.net.ipv4.tcp_speed = 1\n', ":1: 'sysctl.net.ipv4.tcp_speed' is no sysctl of a host; `ustcp "
                                                     'sysctl -a` lists them'),
-                ('sysctl.net.ipv4.tcp_sack = 7\n', ":1: '7' does not fit tcp_sack: write 1 number(s) in 0..1"),
+                ('sysctl.net.ipv4.tcp_tw_reuse = 7\n', ":1: '7' does not fit net.ipv4.tcp_tw_reuse: write 1 number(s) in 0..2"),
                 ('x' * 2000, ':1: is too long; lines have at most 1023 characters, files 1 MiB')):
             with self.subTest(text=text[:40]):
                 path = self.file(text)
                 self.refuse('EINVAL', re.escape(f'{path}{line}') + '$', USTCP_CONFIG=path)
+
+    def test_words_that_the_tool_does_not_know(self):
+        for words, line in ((('bogus',), "'bogus' is not known here; see `ustcp --help`"),
+                            (('net', 'bogus'), "'bogus' is not known here; see `ustcp net --help`"),
+                            (('ss', '--bogus'), "'--bogus' is not known here; see `ustcp ss --help`"),
+                            (('run',), 'run needs a program; write ustcp run PROGRAM ARGUMENTS')):
+            with self.subTest(words=words):
+                result = self.net.complete(self.net.host.command(self.net.tool(), *words), check=False)
+                self.assertEqual(result, (2, '', f'ustcp: {line}\n'))
 
     # -- the keeper
 

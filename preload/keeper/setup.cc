@@ -10,6 +10,7 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <utility>
 
 #include "io/base/parse.h"
 #include "io/device/net_admin.h"
@@ -30,6 +31,9 @@ constexpr uint32_t kNobody = 65534;
 // that are negative to some programs.
 constexpr uint32_t kFirstUnused = 1'879'048'192;
 constexpr uint32_t kLastUnused = 2'147'483'646;
+// The same where a user namespace has 65536 numbers, as a container's.
+constexpr uint32_t kFirstUnusedLow = 65520;
+constexpr uint32_t kLastUnusedLow = 65533;
 
 // Whether this user namespace has the number, by its map: inside, outside, count on each line.
 bool Mapped(const char* map, uint32_t number) {
@@ -102,8 +106,10 @@ User DriverUser(const Settings& settings) {
   // FNV-1a of the host's name.
   uint32_t hash = 0x811c'9dc5;
   for (const char* at = settings.host.name; *at != '\0'; ++at) hash = (hash ^ static_cast<uint8_t>(*at)) * 0x0100'0193;
-  const uint32_t own = kFirstUnused + hash % (kLastUnused - kFirstUnused + 1);
-  if (Mapped("/proc/self/uid_map", own) && Mapped("/proc/self/gid_map", own)) return {own, own};
+  for (auto [first, last] : {std::pair{kFirstUnused, kLastUnused}, std::pair{kFirstUnusedLow, kLastUnusedLow}}) {
+    const uint32_t own = first + hash % (last - first + 1);
+    if (Mapped("/proc/self/uid_map", own) && Mapped("/proc/self/gid_map", own)) return {own, own};
+  }
   return {kNobody, kNobody};
 }
 

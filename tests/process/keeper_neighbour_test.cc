@@ -213,5 +213,44 @@ TEST_F(KeeperNeighbour, WhoHasNoProcessNumberDoesNotReturnForAnother) {
   Release(first);
 }
 
+// In a container that has numbers up to 65535, the driver is not `nobody` either: processes of that user could stop it.
+TEST_F(KeeperNeighbour, DriverIsNotNobodyInAContainer) {
+  int ready[2];
+  int mapped[2];
+  ASSERT_EQ(pipe2(ready, O_CLOEXEC), 0);
+  ASSERT_EQ(pipe2(mapped, O_CLOEXEC), 0);
+  Child first = StartMember(
+      [&] {
+        char byte = 0;
+        if (unshare(CLONE_NEWUSER) != 0 || write(ready[1], &byte, 1) != 1 || read(mapped[0], &byte, 1) != 1 ||
+            unshare(CLONE_NEWNET) != 0)
+          return Report{.code = -2};
+        MakeTap();
+        return AttachHere();
+      },
+      true);
+  close(ready[1]);
+  char byte = 0;
+  if (read(ready[0], &byte, 1) == 1)
+    for (const char* map : {"/uid_map", "/gid_map"})
+      std::ofstream("/proc/" + std::to_string(first.pid) + map) << "0 0 65536\n";
+  ASSERT_EQ(write(mapped[1], &byte, 1), 1);
+  for (int fd : {ready[0], mapped[0], mapped[1]}) close(fd);
+  Report r = Read(first);
+  if (r.code == -2) {
+    Release(first);
+    GTEST_SKIP() << "no user namespaces here";
+  }
+  ASSERT_EQ(r.code, 0) << r.message;
+  std::ifstream status("/proc/" + std::to_string(r.keeper_pid) + "/status");
+  std::string word;
+  while (status >> word && word != "Uid:") continue;
+  uint32_t uid = 0;
+  status >> uid;
+  EXPECT_NE(uid, 0u);
+  EXPECT_NE(uid, 65534u);
+  Release(first);
+}
+
 }  // namespace
 }  // namespace ustcp::keeper_test

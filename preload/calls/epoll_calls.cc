@@ -71,6 +71,7 @@ int Wait(EpollSet& set, int epfd, epoll_event* events, int max, Instant deadline
   if (max <= 0 || max > static_cast<int>(INT_MAX / sizeof(epoll_event))) return -EINVAL;
   if (!InUserSpace(events, static_cast<size_t>(max) * sizeof *events)) return -EFAULT;
   AskForPages(events, static_cast<size_t>(max) * sizeof *events, true);
+  signals::Sleeping sleeping;
   signals::BeginCall();
   if (stale::Due()) stale::LookAtSome();
   Hold hold;

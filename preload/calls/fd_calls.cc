@@ -38,6 +38,7 @@ constexpr Duration kLingerLook = 2ms;
 void Linger(const SocketRef& ref) {
   int64_t seconds = LingerSeconds(ref);
   if (seconds <= 0) return;
+  signals::Sleeping sleeping;
   signals::BeginCall();
   Hold hold;
   Instant end = runtime::Now() + std::chrono::seconds{std::min<int64_t>(seconds, 1'000'000)};

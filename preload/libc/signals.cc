@@ -40,8 +40,9 @@ struct Deferred {
 };
 
 struct Thread {
-  int depth;   // Sections
-  int noting;  // trampolines that are putting a signal off
+  int depth;     // Sections
+  int sleeping;  // Sleeping
+  int noting;    // trampolines that are putting a signal off
   int count;
   uint32_t handlers;
   uint32_t interrupting;
@@ -57,10 +58,13 @@ thread_local Thread t_thread;
 void RunHandler(Thread& t, uintptr_t handler, int signal, siginfo_t* info, void* context) {
   uint32_t call_began = t.call_began;
   std::atomic<uint32_t>* sleep_word = t.sleep_word;
+  int sleeping = t.sleeping;
   bool carefully = t_copy_carefully;
+  t.sleeping = 0;
   t_copy_carefully = true;
   reinterpret_cast<Handler>(handler)(signal, info, context);
   t_copy_carefully = carefully;
+  t.sleeping = sleeping;
   t.call_began = call_began;
   t.sleep_word = sleep_word;
 }
@@ -84,7 +88,8 @@ void Deliver(int signal, const Wanted& wanted, siginfo_t* info, void* context) n
   if ((flags & SA_RESTART) == 0) ++t.interrupting;
   if (t.sleep_word != nullptr) t.sleep_word->fetch_add(1);
 
-  if ((t.depth > 0 || runtime::InsideStack()) && t.count < kMaxDeferred) {
+  bool later = t.depth > 0 || runtime::InsideStack() || (t.sleeping > 0 && (flags & SA_ONSTACK) == 0);
+  if (later && t.count < kMaxDeferred) {
     // Until the handlers have run, everything else stays blocked, so at most the few signals that interrupt this very
     // code are noted, and the kernel keeps (and merges) the rest as it does for any blocked signal. A trampoline that
     // interrupts this one finds a mask that is not the program's: only the outermost one's counts.
@@ -116,6 +121,16 @@ void Leave() noexcept {
   if (--t_thread.depth == 0 && t_thread.count > 0) RunDeferred();
 }
 
+void Sleeping::Enter() noexcept {
+  ++t_thread.sleeping;
+  std::atomic_signal_fence(std::memory_order_seq_cst);
+}
+
+void Sleeping::Leave() noexcept {
+  std::atomic_signal_fence(std::memory_order_seq_cst);
+  if (--t_thread.sleeping == 0 && t_thread.count > 0) RunDeferred();
+}
+
 void Attach() noexcept {
   runtime::g_after_unlock = RunDeferred;
   faults::Attach();
@@ -125,13 +140,13 @@ Mark Count() noexcept { return {t_thread.handlers, t_thread.interrupting}; }
 
 void BeginCall() noexcept { t_thread.call_began = t_thread.handlers; }
 
-bool HandlerRanInCall() noexcept { return t_thread.handlers != t_thread.call_began; }
+bool HandlerRanInCall() noexcept { return t_thread.handlers != t_thread.call_began || t_thread.count > 0; }
 
 void SetSleepWord(std::atomic<uint32_t>* word) noexcept { t_thread.sleep_word = word; }
 
 void RunDeferred() noexcept {
   Thread& t = t_thread;
-  if (__builtin_expect(t.count == 0, 1) || t.depth > 0 || runtime::InsideStack()) return;
+  if (__builtin_expect(t.count == 0, 1) || t.depth > 0 || t.sleeping > 0 || runtime::InsideStack()) return;
   // All signals are blocked here (the trampoline saw to that).
   Deferred pending[kMaxDeferred];
   int count = t.count;

@@ -2,6 +2,11 @@
 // this layer, so the program's handlers are installed behind one of ours: it runs them at once where that is safe, and
 // otherwise right after the lock was dropped, with the signal mask that the kernel would have set up.
 //
+// Nor does one run in the middle of a call that sleeps: it may leave by siglongjmp(), as alarm() around connect() does, and
+// what the call holds would stay behind. The signal ends the sleep, the call puts everything down, the handler runs, and the
+// call ends or begins anew. Handlers with SA_ONSTACK run in the middle: some (Go's) stop the program when they find themselves
+// on another stack than they asked for.
+//
 // It also remembers what ran: whether a blocking call ends with EINTR or goes on is decided as in signal(7), by whether a
 // handler without SA_RESTART ran since the call began.
 //
@@ -23,6 +28,24 @@ class Section {
   ~Section() { Leave(); }
   Section(const Section&) = delete;
   Section& operator=(const Section&) = delete;
+};
+
+// The same for the time in which a call may sleep; handlers with SA_ONSTACK run nevertheless, as if outside of it.
+class Sleeping {
+ public:
+  Sleeping() noexcept { Enter(); }
+  ~Sleeping() { Leave(); }
+  Sleeping(const Sleeping&) = delete;
+  Sleeping& operator=(const Sleeping&) = delete;
+  // Runs those that wait; the caller holds nothing that a siglongjmp() would leave behind.
+  void LetRun() noexcept {
+    Leave();
+    Enter();
+  }
+
+ private:
+  static void Enter() noexcept;
+  static void Leave() noexcept;
 };
 
 // Tells the runtime to run deferred handlers when it drops a lock. Idempotent.

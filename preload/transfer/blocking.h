@@ -28,6 +28,9 @@ class BlockingCall {
   int Wait(Socket& socket, uint32_t events) noexcept {
     int result = runtime::WaitSocket(socket, events, deadline_);
     if (result != EINTR) return -result;
+    // A handler that closes the socket finds it closed, and the call that is begun anew says EBADF, as the kernel's does.
+    hold_.Release();
+    sleeping_.LetRun();
     signals::Mark now = signals::Count();
     bool interrupting = now.interrupting != signals_.interrupting;
     bool handled = now.all != signals_.all;
@@ -37,6 +40,7 @@ class BlockingCall {
   }
 
  private:
+  signals::Sleeping sleeping_;  // first, so that nothing is held when it goes
   Hold hold_;
   Instant deadline_ = kNever;
   signals::Mark signals_;

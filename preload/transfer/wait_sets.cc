@@ -89,6 +89,7 @@ Instant DeadlineInMs(int timeout_ms) noexcept {
 }
 
 int WaitForEntries(std::span<pollfd> entries, Instant deadline, const sigset_t* mask) noexcept {
+  signals::Sleeping sleeping;
   signals::BeginCall();
   Split split(entries.size());
   if (!split.members.ok() || !split.kernel.ok()) return -ENOMEM;

@@ -1,4 +1,6 @@
 // What a signal does to a call that waits, and what a handler may do meanwhile.
+#include <setjmp.h>
+
 #include <atomic>
 #include <thread>
 
@@ -163,6 +165,73 @@ void Waiting(Address address) {
   close(listener);
 }
 
+sigjmp_buf g_away;
+void LeaveCall(int) { siglongjmp(g_away, 1); }
+void LeaveFromNestedCall(int) {
+  char c;
+  recv(g_send_in_handler, &c, 1, 0);
+  siglongjmp(g_away, 1);
+}
+
+// Programs without time limits leave a call by an alarm and siglongjmp(): nothing of the call may stay behind. Each socket is
+// then closed, and its peer sees that.
+template <typename Call>
+void Leave(const char* what, Pair& pair, Call&& call) {
+  if (sigsetjmp(g_away, 1) == 0) {
+    itimerval soon{{0, 0}, {0, 50'000}};
+    setitimer(ITIMER_REAL, &soon, nullptr);
+    Show(what, call());
+  }
+  std::printf("left: %s\n", what);
+  close(pair.server);
+  char c;
+  SetTimeout(pair.client, SO_RCVTIMEO, 2000);
+  Show("the peer", recv(pair.client, &c, 1, 0));
+  close(pair.client);
+}
+
+void Leaving(Address address) {
+  Title("a handler that leaves the call for good");
+  for (void (*handler)(int) : {LeaveCall, LeaveFromNestedCall}) {
+    signal(SIGALRM, handler);
+    int listener = Listen(address);
+    Pair silent = Connected(listener, address);
+    SetTimeout(silent.client, SO_RCVTIMEO, 30);
+    g_send_in_handler = silent.client;
+    for (int round = 0; round < 2; ++round) {
+      char c;
+      Pair pair = Connected(listener, address);
+      Leave("recv", pair, [&] { return recv(pair.server, &c, 1, 0); });
+      pair = Connected(listener, address);
+      pollfd p{pair.server, POLLIN, 0};
+      Leave("poll", pair, [&] { return poll(&p, 1, 2000); });
+      pair = Connected(listener, address);
+      fd_set in;
+      FD_ZERO(&in);
+      FD_SET(pair.server, &in);
+      Leave("select", pair, [&] { return select(pair.server + 1, &in, nullptr, nullptr, nullptr); });
+      pair = Connected(listener, address);
+      int epfd = epoll_create1(0);
+      epoll_event event{};
+      event.events = EPOLLIN;
+      epoll_ctl(epfd, EPOLL_CTL_ADD, pair.server, &event);
+      Leave("epoll_wait", pair, [&] { return epoll_wait(epfd, &event, 1, 2000); });
+      close(epfd);
+      pair = Connected(listener, address);
+      Leave("accept", pair, [&] { return accept(listener, nullptr, nullptr); });
+    }
+    ClosePair(silent);
+    close(listener);
+    // Its port is free.
+    int again = socket(address.family(), SOCK_STREAM, 0);
+    int on = 1;
+    setsockopt(again, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    Show("bind", bind(again, address.get(), address.size()));
+    Show("listen", listen(again, 1));
+    close(again);
+  }
+}
+
 // Signals come all the time while data moves; every one must be handled, and no byte lost.
 void Storm(Address address) {
   Title("many signals while data moves");
@@ -225,5 +294,6 @@ int main(int argc, char** argv) {
   Address address(argv[1]);
   Dispositions();
   Waiting(address);
+  Leaving(address);
   Storm(address);
 }

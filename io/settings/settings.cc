@@ -88,6 +88,7 @@ IoError TakeAddresses(std::string_view value, const char* where, Settings* out) 
         return Fail(EINVAL, where, piece, "is listed twice; name each address once");
     out->host.addresses[out->host.address_count++] = prefix;
   }
+  if (out->host.address_count == 0) return Fail(EINVAL, where, value, "names no address; write 10.117.0.2/24");
   return {};
 }
 

@@ -1,6 +1,7 @@
 // Settings from file and environment: precedence, bounds, and the one line each mistake is told in.
 #include "io/settings/settings.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <unistd.h>
 
@@ -71,6 +72,13 @@ TEST_F(Configuration, EmptyVariableCountsAsUnset) {
   Variable("USTCP_TICK_US=");
   ASSERT_FALSE(Load());
   EXPECT_EQ(settings_.host.tick_us, 2000u);
+}
+
+TEST_F(Configuration, EmptyLineOfAddressesIsRefused) {
+  File("addresses = # none\n");
+  IoError error = Load();
+  EXPECT_EQ(error.code, EINVAL);
+  EXPECT_THAT(error.message, testing::HasSubstr(":1: names no address; write 10.117.0.2/24"));
 }
 
 TEST_F(Configuration, LastLineNeedsNoNewline) {

@@ -53,6 +53,7 @@ ssize_t ReadVector(const SocketRef& ref, const iovec* iov, int count) {
 ssize_t WriteVector(const SocketRef& ref, const iovec* iov, int count) {
   size_t total;
   if (int error = CheckVector(iov, static_cast<size_t>(count), EINVAL, &total)) return error;
+  if (total == 0) return 0;  // whatever state the socket is in
   UserVector from(iov, count, total);
   return Send(ref, from, 0);
 }

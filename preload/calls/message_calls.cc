@@ -14,7 +14,8 @@ using namespace ustcp;
 
 namespace {
 
-constexpr unsigned kMaxMessages = 1024;  // the kernel's limit of one sendmmsg or recvmmsg
+constexpr unsigned kMaxMessages = 1024;     // the kernel's limit of one sendmmsg or recvmmsg
+constexpr size_t kMaxControl = 128 * 1024;  // net.core.optmem_max, where nobody has changed it
 
 // Control messages are read, and ignored.
 int CheckControl(const msghdr& m) {
@@ -37,7 +38,7 @@ ssize_t SendMessage(const SocketRef& ref, const msghdr* message, int flags) {
   if (int error = GetAddress(ignored, static_cast<const sockaddr*>(m.msg_name), name_length)) return error;
   size_t total;
   if (int error = CheckVector(m.msg_iov, m.msg_iovlen, EMSGSIZE, &total)) return error;
-  if (m.msg_controllen > INT_MAX) return -ENOBUFS;
+  if (m.msg_controllen > kMaxControl) return -ENOBUFS;
   if (int error = CheckControl(m)) return error;
   UserVector from(m.msg_iov, static_cast<int>(m.msg_iovlen), total);
   return Send(ref, from, flags);

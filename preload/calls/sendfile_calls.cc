@@ -13,6 +13,7 @@ namespace {
 ssize_t SendFromFile(const SocketRef& ref, int in_fd, off_t* offset, size_t count) {
   off_t at = 0;
   if (offset != nullptr && !GetUser(at, offset)) return -EFAULT;
+  if (static_cast<ssize_t>(count) < 0) return -EINVAL;
   struct stat file;
   if (long error = sys::Call(SYS_fstat, in_fd, sys::Arg(&file)); error < 0) return error;
   if (S_ISSOCK(file.st_mode)) return offset != nullptr ? -ESPIPE : -EINVAL;
@@ -44,6 +45,6 @@ USTCP_ALIAS_OF(sendfile, sendfile64);
 
 // A file type that cannot be spliced, as far as the program can tell: it falls back to reading and writing.
 USTCP_EXPORT ssize_t splice(int in_fd, off64_t* in_offset, int out_fd, off64_t* out_offset, size_t n, unsigned flags) {
-  if (FindSocket(in_fd) || FindSocket(out_fd)) return ToErrno(ssize_t{-EINVAL});
+  if (FindSocket(in_fd) || FindSocket(out_fd)) return n == 0 ? 0 : ToErrno(ssize_t{-EINVAL});
   return real::splice(in_fd, in_offset, out_fd, out_offset, n, flags);
 }

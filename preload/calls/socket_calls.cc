@@ -89,9 +89,11 @@ int Connect(const SocketRef& ref, const sockaddr* address, socklen_t length) {
       if (length >= sizeof family) family = given.ss_family;
       if (length >= sizeof family && family == AF_UNSPEC) return Outcome(DisconnectSocket(ctx, *ref));
       Result<Endpoint> peer = ParseSockaddr(*ref, reinterpret_cast<const sockaddr*>(&given), length, true);
-      if (!peer) return Outcome(peer.error());
-      if (first && Undecided(*ref) && RouteFor(peer.value().address) == Route::kKernel) return kGoesToKernel;
-      Error result = ConnectSocket(ctx, *ref, peer.value());
+      // A socket that has a peer, or listens, says so before it looks at the address.
+      if (!peer && (length < sizeof family || Undecided(*ref))) return Outcome(peer.error());
+      const Endpoint to = peer ? peer.value() : Endpoint{};
+      if (first && Undecided(*ref) && RouteFor(to.address) == Route::kKernel) return kGoesToKernel;
+      Error result = ConnectSocket(ctx, *ref, to);
       bool waits = result == Error{EINPROGRESS} || result == Error{EALREADY};
       if (!waits || ref->nonblocking()) return Outcome(result);
       call.Prepare(*ref, ref->options.sndtimeo_us);

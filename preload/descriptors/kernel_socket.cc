@@ -82,12 +82,22 @@ void CopyOptions(int fd, const Socket& socket) {
   }
 }
 
+// Whom a signal tells of readiness, and which signal: what lies under the number knows.
+void CopyOwner(int fd, int from) {
+  f_owner_ex owner{};
+  if (sys::Call(SYS_fcntl, from, F_GETOWN_EX, sys::Arg(&owner)) == 0 && owner.pid != 0)
+    sys::Call(SYS_fcntl, fd, F_SETOWN_EX, sys::Arg(&owner));
+  int signal = sys::Fcntl(from, F_GETSIG);
+  if (signal > 0) sys::Fcntl(fd, F_SETSIG, signal);
+}
+
 }  // namespace
 
-int OpenKernelSocket(const Socket& socket) noexcept {
+int OpenKernelSocket(const Socket& socket, int placeholder) noexcept {
   int fd = sys::Socket(socket.family, SOCK_STREAM | SOCK_CLOEXEC, 0);
   if (fd < 0) return fd;
   CopyOptions(fd, socket);
+  CopyOwner(fd, placeholder);
   uint32_t flags = socket.status_flags.load();
   if (flags != 0) sys::Fcntl(fd, F_SETFL, flags);
   return fd;

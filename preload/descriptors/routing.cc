@@ -59,7 +59,7 @@ int GiveToKernel(int fd, const SocketRef& ref) noexcept {
   {
     runtime::Locked lock(*ref);
     if (!Current(ref)) return -EBADF;
-    file = OpenKernelSocket(*ref);
+    file = OpenKernelSocket(*ref, fd);
     if (file < 0) return file;
     if (int error = BindAlike(file, *ref)) {
       sys::Close(file);

@@ -28,7 +28,7 @@ class Mask {
   bool given_ = false;
 };
 
-// Writes back what is left of a time, as the kernel does for all its calls but epoll_pwait2.
+// Writes back what is left of a time, as the kernel does for all its calls but epoll_pwait2. One that is none stays.
 class TimeLeft {
  public:
   explicit TimeLeft(timespec* timeout) noexcept : timeout_(timeout), began_(runtime::Now()) {
@@ -36,6 +36,7 @@ class TimeLeft {
   }
   ~TimeLeft() {
     if (timeout_ == nullptr || given_.tv_sec < 0 || given_.tv_sec > 1'000'000'000) return;
+    if (given_.tv_nsec < 0 || given_.tv_nsec >= 1'000'000'000) return;
     int saved_errno = errno;
     int64_t left = given_.tv_sec * 1'000'000'000 + given_.tv_nsec - ToNanos(runtime::Now() - began_);
     if (left < 0) left = 0;
@@ -81,12 +82,13 @@ long Pselect6(long n, long in, long out, long except, long timeout, long mask) n
     long set;
     long bytes;
   };
+  // In the kernel's order: what the sixth argument points to, the time, the mask.
+  SetAndSize given{};
+  if (mask != 0 && !GetUser(given, As<const SetAndSize*>(mask))) return ToErrno(-EFAULT);
+  Instant deadline;
+  if (int error = DeadlineOf(As<const timespec*>(timeout), &deadline)) return ToErrno(error);
   Mask set;
-  if (mask != 0) {
-    SetAndSize given;
-    if (!GetUser(given, As<const SetAndSize*>(mask))) return ToErrno(-EFAULT);
-    if (!set.Read(given.set, given.bytes)) return -1;
-  }
+  if (!set.Read(given.set, given.bytes)) return -1;
   TimeLeft left(As<timespec*>(timeout));
   NotCancelled guard;
   return ::pselect(static_cast<int>(n), As<fd_set*>(in), As<fd_set*>(out), As<fd_set*>(except),

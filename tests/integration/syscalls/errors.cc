@@ -1,4 +1,6 @@
 // Which errno each call returns on a socket in each state that a program can put it in without the network.
+#include <sys/sendfile.h>
+
 #include "transcript.h"
 
 namespace {
@@ -164,6 +166,21 @@ void OnVectors(Address address) {
   Show("listen of a connected socket", listen(pair.client, 5));
   Show("accept of a connected socket", accept(pair.client, nullptr, nullptr));
   Show("connect of a connected socket", connect(pair.client, address.get(), address.size()));
+  Show("with a short address", connect(pair.client, address.get(), 8));
+  Show("with hardly any", connect(pair.client, address.get(), 1));
+  Show("connect of a listener, short address", connect(listener, address.get(), 8));
+  int fresh = NewSocket(address);
+  Show("writev of 0, not connected", writev(fresh, many, 0));
+  v.iov_len = 0;
+  Show("writev of nothing, not connected", writev(fresh, &v, 1));
+  close(fresh);
+  message.msg_control = control;
+  message.msg_controllen = 1 << 24;
+  Show("sendmsg, far too long control", sendmsg(pair.client, &message, 0));
+  int file = open("/proc/self/exe", O_RDONLY);
+  Show("sendfile of a negative count", sendfile(pair.client, file, nullptr, static_cast<size_t>(-1)));
+  Show("splice of nothing", splice(pair.client, nullptr, file, nullptr, 0, 0));
+  close(file);
   ClosePair(pair);
   close(listener);
 }

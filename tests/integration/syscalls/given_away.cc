@@ -117,12 +117,15 @@ void Descriptors(int listener, Address& loopback) {
   epoll_event event{EPOLLIN | EPOLLOUT | EPOLLRDHUP, {}};
   event.data.u64 = 77;
   Show("epoll_ctl", epoll_ctl(set, EPOLL_CTL_ADD, fd, &event));
+  Show("F_SETOWN", fcntl(fd, F_SETOWN, getpid()));
+  Show("F_SETSIG", fcntl(copy, F_SETSIG, SIGWINCH));
   Show("connect", connect(copy, loopback.get(), loopback.size()) == 0 || errno == EINPROGRESS ? 0 : -1);
   Await(fd, POLLOUT);
   int server = accept(listener, nullptr, nullptr);
   Show("F_GETFD", fcntl(fd, F_GETFD));
   Show("F_GETFD of the copy", fcntl(copy, F_GETFD));
   std::printf("not blocking: %d\n", (fcntl(fd, F_GETFL) & O_NONBLOCK) != 0);
+  std::printf("owner: %d signal: %d\n", fcntl(copy, F_GETOWN) == getpid(), fcntl(fd, F_GETSIG) == SIGWINCH);
   char c;
   Show("recv", recv(fd, &c, 1, 0));
   Show("send by the copy", send(copy, "a", 1, 0));

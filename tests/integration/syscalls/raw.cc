@@ -163,6 +163,7 @@ void Waiting(Address address) {
   Show("ppoll, size of the set", syscall(SYS_ppoll, &p, 1, &time, &none, 128));
   time = {0, -1};
   Show("ppoll, time", syscall(SYS_ppoll, &p, 1, &time, nullptr, 0));
+  std::printf("stays: %ld\n", time.tv_nsec);
   fd_set in;
   FD_ZERO(&in);
   FD_SET(pair.server, &in);
@@ -180,6 +181,9 @@ void Waiting(Address address) {
   FD_SET(pair.server, &in);
   mask.bytes = 4;
   Show("pselect6, size of the set", syscall(SYS_pselect6, pair.server + 1, &in, nullptr, nullptr, &time, &mask));
+  time = {0, -1};
+  Show("pselect6, time and set", syscall(SYS_pselect6, pair.server + 1, &in, nullptr, nullptr, &time, &mask));
+  std::printf("stays: %ld\n", time.tv_nsec);
 
   int set = ShowFd("epoll_create1", static_cast<int>(syscall(SYS_epoll_create1, EPOLL_CLOEXEC)));
   epoll_event event{EPOLLIN, {.u64 = 7}};

@@ -1,5 +1,7 @@
 // select and pselect, by way of poll's form. Sets may be larger than FD_SETSIZE, as with the kernel: they are read and
-// written in words of 64 bits as far as the program's first argument says.
+// written in words of 64 bits as far as the program's first argument says, and has descriptors for (see Reach).
+#include <algorithm>
+#include <cstdlib>
 #include <cstring>
 
 #include "preload/calls/interpose.h"
@@ -16,6 +18,44 @@ constexpr uint32_t kInEvents = POLLIN | POLLRDNORM | POLLRDBAND;
 constexpr uint32_t kOutEvents = POLLOUT | POLLWRNORM | POLLWRBAND;
 constexpr uint32_t kInReady = kInEvents | POLLHUP | POLLERR;
 constexpr uint32_t kOutReady = kOutEvents | POLLERR;
+
+bool Attached() { return g_own_process.load(std::memory_order_relaxed) != nullptr; }
+
+bool IsOpen(int fd) { return sys::Fcntl(fd, F_GETFD) >= 0 && !runtime::IsOwnDescriptor(fd); }
+
+// How many descriptors the kernel has made room for in the process; `most` where that is more or /proc does not tell.
+int TableSize(int most) {
+  int fd = sys::Open("/proc/self/status", O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return most;
+  char text[1024];
+  long n = sys::Call(SYS_read, fd, sys::Arg(text), sizeof text - 1);
+  sys::Close(fd);
+  text[std::max(n, 0L)] = 0;
+  const char* line = std::strstr(text, "FDSize:");
+  int size = line != nullptr ? std::atoi(line + std::strlen("FDSize:")) : 0;
+  return size > 0 ? std::min(size, most) : most;
+}
+
+// How far the kernel would look into the sets. Old programs give getdtablesize() and sets of FD_SETSIZE: the kernel stops at
+// the end of the descriptor table, which is small in them. Here it is large, for the library's own descriptors have high
+// numbers; so beyond FD_SETSIZE what is open counts, unless `n` is one more than something that is.
+int Reach(int n, fd_set* in, fd_set* out, fd_set* except) {
+  if (n <= FD_SETSIZE || IsOpen(n - 1)) return n;
+  const int end = TableSize(std::min(n, kMaxDescriptors));
+  int reach = FD_SETSIZE;
+  for (fd_set* set : {in, out, except}) {
+    const auto* words = reinterpret_cast<const uint64_t*>(set);
+    for (int at = FD_SETSIZE; set != nullptr && at < end; at += kWordBits) {
+      uint64_t word;
+      if (!GetUser(word, words + at / kWordBits)) break;
+      for (; word != 0; word &= word - 1) {
+        int fd = at + __builtin_ctzll(word);
+        if (fd >= reach && fd < end && IsOpen(fd)) reach = fd + 1;
+      }
+    }
+  }
+  return reach;
+}
 
 // Copies of the three sets of one call, in words; none of one that the program left out.
 class Sets {
@@ -102,16 +142,15 @@ int WaitForSets(Sets& sets, Instant deadline, const sigset_t* mask) {
   return sets.Put() ? bits : -EFAULT;
 }
 
-bool MayBeOurs(int n) {
-  return g_own_process.load(std::memory_order_relaxed) != nullptr && n > 0 && n <= kMaxDescriptors;
-}
+bool MayBeOurs(int n) { return Attached() && n > 0 && n <= kMaxDescriptors; }
 
 constexpr int kForKernel = -1 << 16;  // outside the errno numbers
 
 // Sets without ustcp sockets, or wrong in any way, are the kernel's. `deadline_and_mask` reads the other arguments: 0 or a
-// negative errno.
+// negative errno. `n` becomes what the kernel is to be told.
 template <typename Rest>
-int Select(int n, fd_set* in, fd_set* out, fd_set* except, Rest&& deadline_and_mask) {
+int Select(int& n, fd_set* in, fd_set* out, fd_set* except, Rest&& deadline_and_mask) {
+  if (Attached()) n = Reach(n, in, out, except);
   if (!MayBeOurs(n)) return kForKernel;
   Sets sets(n, in, out, except);
   if (!sets.ok()) return -ENOMEM;
@@ -125,6 +164,7 @@ int Select(int n, fd_set* in, fd_set* out, fd_set* except, Rest&& deadline_and_m
 }  // namespace
 
 bool ustcp::SelectIsForKernel(int n, fd_set* in, fd_set* out, fd_set* except) noexcept {
+  if (Attached() && n > FD_SETSIZE) return false;  // see Reach
   if (!MayBeOurs(n)) return true;
   Sets sets(n, in, out, except);
   return sets.ok() && (!sets.Get() || !sets.AnySocket());

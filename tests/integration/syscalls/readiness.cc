@@ -1,5 +1,8 @@
 // What poll, select and epoll show through the life of sockets, and the modes of epoll, alone and mixed with pipes.
+#include <sys/mman.h>
+
 #include <algorithm>
+#include <climits>
 #include <vector>
 
 #include "transcript.h"
@@ -134,6 +137,51 @@ void Mixed(Address address) {
   FD_SET(pair.server, &in);
   t = {0, -1};
   Show("select, bad time", select(pair.server + 1, &in, nullptr, nullptr, &t));
+  close(ends[0]);
+  close(ends[1]);
+  ClosePair(pair);
+  close(listener);
+}
+
+// As programs from before poll() have it: the first argument is what getdtablesize() says, the sets are of FD_SETSIZE.
+void TableSized(Address address) {
+  Title("select with the size of the table");
+  int listener = Listen(address);
+  Pair pair = Connected(listener, address);
+  int ends[2];
+  Need(pipe(ends), "pipe");
+  (void)!write(ends[1], "x", 1);
+  struct {
+    fd_set in, out, except;
+    unsigned char beyond[16384];
+  } memory;
+  for (int fd : {pair.server, ends[0]}) {
+    for (int n : {100'000, INT_MAX}) {
+      std::memset(&memory, 0, sizeof memory);
+      std::memset(memory.beyond, 0xff, sizeof memory.beyond);
+      FD_SET(fd, &memory.in);
+      FD_SET(fd, &memory.out);
+      FD_SET(fd, &memory.except);
+      timeval t{1, 0};
+      Show("select", select(n, &memory.in, &memory.out, &memory.except, &t));
+      std::printf("in %d out %d except %d\n", FD_ISSET(fd, &memory.in), FD_ISSET(fd, &memory.out),
+                  FD_ISSET(fd, &memory.except));
+      long changed = std::count_if(std::begin(memory.beyond), std::end(memory.beyond), [](int c) { return c != 0xff; });
+      std::printf("changed beyond: %ld\n", changed);
+    }
+    // The set is the last thing in memory.
+    const long page = sysconf(_SC_PAGESIZE);
+    auto* two = static_cast<char*>(mmap(nullptr, 2 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+    mprotect(two + page, page, PROT_NONE);
+    auto* last = reinterpret_cast<fd_set*>(two + page - sizeof(fd_set));
+    FD_SET(fd, last);
+    timeval t{0, 10'000};
+    Show("select at the edge", select(100'000, last, nullptr, nullptr, &t));
+    FD_SET(fd, last);
+    timespec time{0, 10'000'000};
+    Show("pselect at the edge", pselect(100'000, last, nullptr, nullptr, &time, nullptr));
+    munmap(two, 2 * page);
+  }
   close(ends[0]);
   close(ends[1]);
   ClosePair(pair);
@@ -285,6 +333,7 @@ int main(int argc, char** argv) {
   Address address(argv[1]);
   Levels(address);
   Mixed(address);
+  TableSized(address);
   EpollModes(address);
   EpollRegistersBeforeRouting(address);
 }

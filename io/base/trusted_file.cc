@@ -89,6 +89,17 @@ IoError NotOpened(const char* path, int cause) {
   return Refuse(code, path, what, code == ENOENT ? "create it or name another" : "make it readable or name another");
 }
 
+// In a directory with the sticky bit, others make links too, to any file of ours.
+IoError CheckLink(int directory, const char* name, const char* path) {
+  struct stat status {};
+  if (sys::Call(SYS_newfstatat, directory, sys::Arg(name), sys::Arg(&status), AT_SYMLINK_NOFOLLOW) == 0 &&
+      Trusted(status.st_uid))
+    return {};
+  char what[64];
+  TextBuilder(what) << "is a link of user " << status.st_uid;
+  return Refuse(EACCES, path, what, "remove it or name the file itself");
+}
+
 IoError CheckConfiguration(int fd, const char* path) {
   struct stat status {};
   if (Stat(fd, &status) != 0 || !S_ISREG(status.st_mode)) return Refuse(EINVAL, path, "is no plain file", "name one");
@@ -119,7 +130,7 @@ IoError OpenConfiguration(const char* path, int* fd) noexcept {
     // Not to be waited for, should it be a FIFO.
     int opened = OpenAt(from, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY);
     if (opened == -ELOOP && links < kMaxLinks) {
-      if ((error = CheckDirectories(from, path))) break;
+      if ((error = CheckDirectories(from, path)) || (error = CheckLink(from, name, path))) break;
       char text[kPathBytes];
       long n = sys::Call(SYS_readlinkat, from, sys::Arg(name), sys::Arg(text), sizeof(text) - 1);
       if (n <= 0) {

@@ -33,38 +33,69 @@ IoError Fail(int code, const char* what, const char* detail, int cause, const ch
   return error;
 }
 
-bool IsExecutable(const char* path) { return sys::Call(SYS_faccessat, AT_FDCWD, sys::Arg(path), 1 /* X_OK */) == 0; }
+// The object that this code is in, libustcp.so or a program that has it linked in, as it was when it was loaded. Its name
+// may be relative to a directory that the program leaves, or mean another file in another root.
+struct Object {
+  bool known = false;
+  char directory[kMaxSettingPath] = {};  // absolute; empty when it has none
+  uint32_t owner = 0;
+};
+constinit Object g_object;
 
-// The directory of the object that this code is in: libustcp.so, or a program that has it linked in.
-bool ObjectDirectory(char (&out)[kMaxSettingPath]) {
+__attribute__((constructor)) void NoteObject() noexcept {
   Dl_info info{};
-  if (dladdr(reinterpret_cast<void*>(&StartKeeper), &info) == 0 || info.dli_fname == nullptr) return false;
+  if (g_object.known) return;
+  g_object.known = true;
+  if (dladdr(reinterpret_cast<void*>(&StartKeeper), &info) == 0 || info.dli_fname == nullptr) return;
   const char* slash = std::strrchr(info.dli_fname, '/');
-  if (slash == nullptr) return false;
-  TextBuilder text(out);
-  text << std::string_view(info.dli_fname, static_cast<size_t>(slash - info.dli_fname));
-  return !text.cut();
+  struct stat status {};
+  if (slash == nullptr || sys::Call(SYS_newfstatat, AT_FDCWD, sys::Arg(info.dli_fname), sys::Arg(&status), 0) != 0)
+    return;
+  char here[kMaxSettingPath] = "";
+  if (info.dli_fname[0] != '/' && (sys::Call(SYS_getcwd, sys::Arg(here), sizeof(here)) <= 0 || here[0] != '/')) return;
+  TextBuilder text(g_object.directory);
+  text << here << (here[0] != '\0' ? "/" : "")
+       << std::string_view(info.dli_fname, static_cast<size_t>(slash - info.dli_fname));
+  if (text.cut()) g_object.directory[0] = '\0';
+  g_object.owner = status.st_uid;
 }
 
-// The one given; the one that came with this object (so that a build tree uses its own), the installed one.
-bool FindKeeper(const Settings& settings, char (&out)[kMaxSettingPath]) {
+// Opens a program that this one may become: of root, of its user, or of whoever made the object, who is believed already.
+// Some of the names it is sought under may lie where others make files. -1 otherwise.
+int OpenProgram(const char* path) {
+  int fd = static_cast<int>(sys::Call(SYS_openat, AT_FDCWD, sys::Arg(path), O_PATH | O_CLOEXEC, 0));
+  if (fd < 0) return -1;
+  struct stat status {};
+  if (sys::Call(SYS_fstat, fd, sys::Arg(&status)) == 0 && S_ISREG(status.st_mode) && (status.st_mode & S_IWOTH) == 0 &&
+      (status.st_uid == 0 || status.st_uid == static_cast<uint32_t>(sys::Call(SYS_geteuid)) ||
+       status.st_uid == g_object.owner) &&
+      sys::Call(SYS_faccessat, AT_FDCWD, sys::Arg(path), 1 /* X_OK */) == 0)
+    return fd;
+  sys::Close(fd);
+  return -1;
+}
+
+// The one given; the one that came with this object (so that a build tree uses its own), the installed one. *program: a
+// descriptor of what was found; -1 for the one given, which is the user's word.
+bool FindKeeper(const Settings& settings, char (&out)[kMaxSettingPath], int* program) {
+  *program = -1;
   if (settings.keeper_path[0] != '\0') {
     TextBuilder(out) << settings.keeper_path;
     return true;
   }
-  char directory[kMaxSettingPath];
-  if (ObjectDirectory(directory)) {
+  NoteObject();
+  if (g_object.directory[0] != '\0') {
     // Beside the object; the build tree (preload/, tools/, tests/); bin/, lib/TRIPLET/ and lib/TRIPLET/ustcp/ of a prefix.
     for (const char* relative :
          {"/ustcp-keeper", "/keeper/ustcp-keeper", "/../preload/keeper/ustcp-keeper", "/../libexec/ustcp/ustcp-keeper",
           "/../../libexec/ustcp/ustcp-keeper", "/../../../libexec/ustcp/ustcp-keeper"}) {
       TextBuilder text(out);
-      text << directory << relative;
-      if (!text.cut() && IsExecutable(out)) return true;
+      text << g_object.directory << relative;
+      if (!text.cut() && (*program = OpenProgram(out)) >= 0) return true;
     }
   }
   TextBuilder(out) << USTCP_LIBEXEC_DIR "/ustcp-keeper";
-  return IsExecutable(out);
+  return (*program = OpenProgram(out)) >= 0;
 }
 
 // The settings that name the host, as this program has them: its environment may have changed since it read them.
@@ -108,6 +139,7 @@ size_t FilterEnvironment(const Settings& settings, const char* const* environmen
 
 struct Launch {
   const char* path;
+  int program;  // a descriptor of it, so that it is the file that was looked at; -1: by its path
   const char* arguments[6];
   const char* environment[kMaxVariables + 1];
   int ready_fd;
@@ -130,7 +162,9 @@ struct Launch {
   int ready = sys::Fcntl(launch.ready_fd, F_DUPFD, 10);
   int arena = launch.arena_fd >= 0 ? sys::Fcntl(launch.arena_fd, F_DUPFD, 10) : -1;
   int tap = launch.tap_fd >= 0 ? sys::Fcntl(launch.tap_fd, F_DUPFD, 10) : -1;
+  int program = launch.program >= 0 ? sys::Fcntl(launch.program, F_DUPFD, 10) : -1;
   if (ready < 0) ReportAndExit(launch, "no descriptor left to start", -ready);
+  if (program < 0 && launch.program >= 0) ReportAndExit(launch, "no descriptor left to start", -program);
   int null = sys::Open("/dev/null", O_RDWR);
   for (int fd = 0; fd < 3; ++fd)
     if (null >= 0) {
@@ -147,7 +181,7 @@ struct Launch {
     sys::Call(SYS_dup2, tap, kKeeperTapFd);
   else
     sys::Close(kKeeperTapFd);
-  // The ready pipe stays open above too until exec, to report its failure.
+  // The ready pipe stays open above too until exec, to report its failure, and so does the program.
   sys::Fcntl(ready, F_SETFD, FD_CLOEXEC);
   if (sys::Call(SYS_close_range, kKeeperTapFd + 1, static_cast<long>(~0u), CLOSE_RANGE_CLOEXEC) != 0)
     for (int fd = kKeeperTapFd + 1; fd < 65536; ++fd) sys::Fcntl(fd, F_SETFD, FD_CLOEXEC);
@@ -160,7 +194,10 @@ struct Launch {
   sigset_t none;
   std::memset(&none, 0, sizeof(none));
   sys::Call(SYS_rt_sigprocmask, SIG_SETMASK, sys::Arg(&none), 0, sys::kSignalSetBytes);
-  long result = sys::Call(SYS_execve, sys::Arg(launch.path), sys::Arg(launch.arguments), sys::Arg(launch.environment));
+  long result = program >= 0 ? sys::Call(SYS_execveat, program, sys::Arg(""), sys::Arg(launch.arguments),
+                                         sys::Arg(launch.environment), AT_EMPTY_PATH)
+                             : sys::Call(SYS_execve, sys::Arg(launch.path), sys::Arg(launch.arguments),
+                                         sys::Arg(launch.environment));
   Launch report = launch;
   report.ready_fd = kKeeperReadyFd;
   ReportAndExit(report, "cannot start", static_cast<int>(-result));
@@ -205,14 +242,19 @@ class SignalsBlocked {
 IoError StartKeeper(const Settings& settings, const char* const* environment, const char* directory, int arena_fd,
                     bool stays) noexcept {
   char path[kMaxSettingPath];
-  if (!FindKeeper(settings, path))
+  int program;
+  if (!FindKeeper(settings, path, &program))
     return Fail(ENETDOWN, "no keeper at ", path, 0, "install ustcp-keeper or set USTCP_KEEPER");
   int pipe[2];
   long made = sys::Call(SYS_pipe2, sys::Arg(pipe), O_CLOEXEC);
-  if (made != 0) return Fail(ENETDOWN, "no pipe to the keeper", "", static_cast<int>(-made), "raise RLIMIT_NOFILE");
+  if (made != 0) {
+    if (program >= 0) sys::Close(program);
+    return Fail(ENETDOWN, "no pipe to the keeper", "", static_cast<int>(-made), "raise RLIMIT_NOFILE");
+  }
 
   Launch launch{};
   launch.path = path;
+  launch.program = program;
   size_t n = 0;
   launch.arguments[n++] = "ustcp-keeper";
   launch.arguments[n++] = "--ready";
@@ -230,6 +272,7 @@ IoError StartKeeper(const Settings& settings, const char* const* environment, co
     spawned = Spawn(launch);
   }
   sys::Close(pipe[1]);
+  if (program >= 0) sys::Close(program);
   if (spawned < 0) {
     sys::Close(pipe[0]);
     return Fail(ENETDOWN, "no process for the keeper", "", -spawned,

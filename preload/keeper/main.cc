@@ -1,5 +1,6 @@
 // ustcp-keeper: opens TAP queues for a host's programs, holds its arena, drives what nobody else drives.
 #include <fcntl.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -166,6 +167,7 @@ int Main(int argc, char** argv) {
     std::printf("%s, layout %016" PRIx64 "\n", kVersionText, LayoutHash());
     return 0;
   }
+  prctl(PR_SET_NAME, "ustcp-keeper");  // started by descriptor, it has that number for a name
   RaiseLimits();
   InstallStopSignals();
   umask(022);

@@ -125,6 +125,12 @@ class Secure(harness.TestCase):
         inside.write_text('busy_poll_us = 3\n')
         link, fifo = self.net.dir / 'link.conf', self.net.dir / 'fifo.conf'
         link.symlink_to('open/y.conf')
+        shared = self.net.dir / 'shared'
+        shared.mkdir()
+        shared.chmod(0o1777)
+        theirs = shared / 'z.conf'
+        theirs.symlink_to('/etc/hostname')
+        os.chown(theirs, USER, USER, follow_symlinks=False)
         os.mkfifo(fifo)
         for path, change, undo, pattern in (
                 (config, lambda: config.chmod(0o666), lambda: config.chmod(0o644), 'can be written to by others'),
@@ -132,6 +138,7 @@ class Secure(harness.TestCase):
                 (inside, lambda: folder.chmod(0o777), lambda: folder.chmod(0o755), 'directory that others can write to'),
                 (link, lambda: folder.chmod(0o777), lambda: folder.chmod(0o755), 'directory that others can write to'),
                 (inside, lambda: os.chown(folder, USER, 0), lambda: os.chown(folder, 0, 0), f'directory of user {USER}'),
+                (theirs, lambda: None, lambda: None, f'is a link of user {USER}'),
                 (fifo, lambda: None, lambda: None, 'is no plain file')):
             change()
             status, output, errors = self.start_with(f'USTCP_CONFIG={path}')
@@ -181,6 +188,42 @@ class Secure(harness.TestCase):
         self.assertIn('socket=1', self.start_with(f'USTCP_KEEPER_LOG={log}')[1])
         self.assertTrue(log.read_text().startswith('before\n'))
         self.assertEqual(stat.S_IMODE(log.stat().st_mode), 0o600)
+
+    # -- the keeper's program
+
+    def false_keeper(self, path):
+        """What a stranger would like to be run; returns the file that shows that it was."""
+        proof = self.net.dir / 'proof'
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f'#!/bin/sh\ntouch {proof}\n')
+        path.chmod(0o755)
+        os.chown(path, USER, USER)
+        return proof
+
+    def first_socket(self, library, *steps, folder='/'):
+        client = '; '.join(['import os, socket', *steps, 's = socket.create_server(("", 8000))', 'print("made")'])
+        variables = [word for word in self.net.host_environment() if not word.startswith('USTCP_KEEPER=')]
+        return self.net.complete(self.net.host.command(
+            'env', '-C', folder, *variables, f'LD_PRELOAD={library}', PYTHON, '-c', client), check=False)
+
+    def test_a_library_that_was_named_from_where_the_program_was(self):
+        """The keeper is sought beside the library, wherever the program has gone since."""
+        theirs = self.net.dir / 'theirs'
+        proof = self.false_keeper(theirs / 'ustcp-keeper')
+        self.false_keeper(theirs / 'keeper/ustcp-keeper')
+        library = self.net.product('libustcp.so')
+        status, output, errors = self.first_socket(f'./{library.name}', f'os.chdir("{theirs}")', folder=library.parent)
+        self.assertFalse(proof.exists())
+        self.assertEqual((status, output), (0, 'made\n'), errors)
+
+    def test_a_keeper_of_others(self):
+        """Nor is one taken that neither root, nor the program's user, nor the library's owner has put there."""
+        library = self.net.dir / 'mine/libustcp.so'
+        library.parent.mkdir()
+        shutil.copy(self.net.product('libustcp.so'), library)
+        proof = self.false_keeper(self.net.dir / 'libexec/ustcp/ustcp-keeper')
+        self.first_socket(library)
+        self.assertFalse(proof.exists())
 
 
 if __name__ == '__main__':

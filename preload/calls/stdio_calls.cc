@@ -63,7 +63,12 @@ void Replace(int fd) {
   FILE*& stream = fd == 0 ? stdin : fd == 1 ? stdout : stderr;
   FILE* ours = OpenStream(fd, fd == 0 ? "r" : "w");
   if (ours == nullptr) return;
-  if (fd == 2) setvbuf(ours, nullptr, _IONBF, 0);
+  // As the program has set it: one that prints a question without a newline and waits for the answer has its reasons.
+  constexpr int kUnbuffered = 2;  // _IO_UNBUFFERED of the C library, which has no call that tells
+  if (fd == 2 || (stream->_flags & kUnbuffered) != 0)
+    setvbuf(ours, nullptr, _IONBF, 0);
+  else if (__flbf(stream) != 0)
+    setvbuf(ours, nullptr, _IOLBF, 0);
   // What was printed and is still in the old one's buffer goes where the descriptor leads now, as it would have.
   if (size_t pending = fd > 0 ? __fpending(stream) : 0; pending > 0) fwrite(stream->_IO_write_base, 1, pending, ours);
   __fpurge(stream);

@@ -79,6 +79,29 @@ void Streams(Address address) {
   close(listener);
 }
 
+// In children, for a stream becomes a socket's once in a process.
+void Buffering(Address address) {
+  Title("buffering that was set before");
+  for (int mode : {_IONBF, _IOLBF, _IOFBF}) {
+    std::fflush(stdout);
+    if (fork() == 0) {
+      int listener = Listen(address);
+      Pair pair = Connected(listener, address);
+      int saved = dup(1);
+      std::setvbuf(stdout, nullptr, mode, 4096);
+      dup2(pair.server, 1);
+      std::printf("a %s\n", mode == _IONBF ? "lone" : "line");
+      std::printf("and a question? ");
+      usleep(20'000);
+      char in[64];
+      long n = recv(pair.client, in, sizeof in, MSG_DONTWAIT);
+      dprintf(saved, "arrived of it: %ld\n", n);
+      _exit(0);
+    }
+    wait(nullptr);
+  }
+}
+
 void Standard(Address address) {
   Title("the standard streams on a socket");
   std::fflush(stdout);
@@ -113,5 +136,6 @@ int main(int argc, char** argv) {
   signal(SIGPIPE, SIG_IGN);
   Address address(argv[1]);
   Streams(address);
+  Buffering(address);
   Standard(address);
 }

@@ -306,12 +306,15 @@ bool Broker::EndWhenUnused() {
   return false;
 }
 
-// Without members and without its interface, be there one of the same name or not: then all that is left is connections
-// and neighbours of a link that is no more. Whoever comes next starts the host anew.
+// Be there one of the same name or not.
+bool Broker::InterfaceGone() const {
+  return interface_ != 0 && if_nametoindex(options_.settings.host.interface) != interface_;
+}
+
+// Then all that is left is connections and neighbours of a link that is no more. Whoever comes next starts the host anew.
 bool Broker::Deserted() const {
   bool service = options_.stay && !options_.of_net_up;
-  return !service && interface_ != 0 && Members() == 0 &&
-         if_nametoindex(options_.settings.host.interface) != interface_;
+  return !service && Members() == 0 && InterfaceGone();
 }
 
 int Broker::Run() {
@@ -335,11 +338,13 @@ int Broker::Run() {
   while (!StopRequested() && !EndWhenUnused());
   Log("ends");
   Unpublish();
-  unlink(options_.arena_record_path.c_str());
+  // Members that outlive the interface are found by the keeper of the next one.
+  const bool gone = InterfaceGone();
+  if (!gone || Members() == 0) unlink(options_.arena_record_path.c_str());
   if (driver_fd_ >= 0) {
     InternalMessage end;
     end.kind = InternalKind::kEnd;
-    if (Deserted()) TellDriver(end, -1);
+    if (gone) TellDriver(end, -1);
     shutdown(driver_fd_, SHUT_RDWR);
     close(driver_fd_);
     if (driver_pid_ > 0) waitpid(driver_pid_, nullptr, 0);

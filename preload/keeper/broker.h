@@ -65,6 +65,7 @@ class Broker {
   Instant NextEvent(Instant now);
   void Poll();
   bool EndWhenUnused();
+  bool InterfaceGone() const;
   bool Deserted() const;
   void HearDriver();
   void Hear(const InternalMessage& message);

@@ -140,6 +140,17 @@ class OwnerHost(harness.TestCase):
             self.root('net', 'up', '--owner', OWNER)
         self.user(OWNER, PYTHON, '-c', CLOSES_FIRST, self.net.peer4, '8000')
 
+    def test_made_anew_under_a_server(self):
+        """The program that ran stays, and the next keeper takes its host over."""
+        server = self.start_user(OWNER, PYTHON, '-u', '-m', 'http.server', '8000', '--bind', '::')
+        self.net.wait_ustcp_port(8000, server)
+        for _ in range(2):
+            self.root('net', 'down')
+            self.root('net', 'up', '--owner', OWNER)
+            harness.wait_until(lambda: self.net.complete(
+                self.net.peer.command('curl', '-s', '--max-time', '2', '-o', '/dev/null', url(HOST4, 8000)),
+                check=False)[0] == 0, 20, 'the server answers again')
+
     def test_what_the_user_cannot_use_is_named(self):
         self.root('net', 'down')
         self.products.joinpath('libustcp.so').chmod(0o600)

@@ -8,6 +8,7 @@
 #include "preload/descriptors/placeholder.h"
 #include "preload/descriptors/stale.h"
 #include "preload/libc/signals.h"
+#include "preload/runtime/kernel_sleepers.h"
 #include "preload/transfer/page_waits.h"
 #include "preload/transfer/wait_sets.h"
 #include "stack/socket/socket_ops.h"
@@ -53,6 +54,7 @@ int Control(int epfd, int operation, int fd, const SocketRef& ref, const epoll_e
     // What the kernel watches for this descriptor already is not known.
     set = MakeSet(epfd, true);
     if (set == nullptr) return -ENOMEM;
+    runtime::FetchKernelSleepers(epfd);
   }
   runtime::Locked lock(*ref);
   lock.LeaveOutput();
@@ -77,6 +79,19 @@ int Wait(EpollSet& set, int epfd, epoll_event* events, int max, Instant deadline
   Hold hold;
   if (!__libc_single_threaded) hold.Take(set);
   return runtime::WaitEpoll(set, epfd, set.has_kernel_members.load(), events, max, deadline, own_mask.get());
+}
+
+// A set without sockets is waited for in the kernel, until it gets its first one.
+template <typename InKernel>
+int WaitAnywhere(int epfd, epoll_event* events, int max, Instant deadline, const sigset_t* mask, InKernel&& in_kernel) {
+  for (;;) {
+    if (EpollSet* set = FindEpollSet(epfd)) return ToErrno(Wait(*set, epfd, events, max, deadline, mask));
+    runtime::KernelSleep sleep(epfd);
+    if (FindEpollSet(epfd) != nullptr) continue;
+    const int n = in_kernel();
+    const int kept = runtime::WithoutFetching(events, n);
+    if (kept != 0 || n == 0) return kept;
+  }
 }
 
 int Created(int epfd) {
@@ -104,21 +119,18 @@ USTCP_EXPORT int epoll_ctl(int epfd, int operation, int fd, epoll_event* event) 
 }
 
 USTCP_EXPORT int epoll_wait(int epfd, epoll_event* events, int max, int timeout_ms) {
-  EpollSet* set = FindEpollSet(epfd);
-  if (set == nullptr) return real::epoll_wait(epfd, events, max, timeout_ms);
-  return ToErrno(Wait(*set, epfd, events, max, DeadlineInMs(timeout_ms), nullptr));
+  return WaitAnywhere(epfd, events, max, DeadlineInMs(timeout_ms), nullptr,
+                      [&] { return real::epoll_wait(epfd, events, max, timeout_ms); });
 }
 
 USTCP_EXPORT int epoll_pwait(int epfd, epoll_event* events, int max, int timeout_ms, const sigset_t* mask) {
-  EpollSet* set = FindEpollSet(epfd);
-  if (set == nullptr) return real::epoll_pwait(epfd, events, max, timeout_ms, mask);
-  return ToErrno(Wait(*set, epfd, events, max, DeadlineInMs(timeout_ms), mask));
+  return WaitAnywhere(epfd, events, max, DeadlineInMs(timeout_ms), mask,
+                      [&] { return real::epoll_pwait(epfd, events, max, timeout_ms, mask); });
 }
 
 USTCP_EXPORT int epoll_pwait2(int epfd, epoll_event* events, int max, const timespec* timeout, const sigset_t* mask) {
-  EpollSet* set = FindEpollSet(epfd);
-  if (set == nullptr) return real::epoll_pwait2(epfd, events, max, timeout, mask);
   Instant deadline;
   if (int error = DeadlineOf(timeout, &deadline)) return ToErrno(error);
-  return ToErrno(Wait(*set, epfd, events, max, deadline, mask));
+  return WaitAnywhere(epfd, events, max, deadline, mask,
+                      [&] { return real::epoll_pwait2(epfd, events, max, timeout, mask); });
 }

@@ -50,7 +50,7 @@ constexpr Table MakeTable() {
   t[SYS_epoll_create] = WhenAttached<SYS_epoll_create, ::epoll_create>;
   t[SYS_epoll_create1] = WhenAttached<SYS_epoll_create1, ::epoll_create1>;
   t[SYS_epoll_ctl] = WhenOurs<SYS_epoll_ctl, ::epoll_ctl, 0, 2>;
-  t[SYS_epoll_wait] = WhenOurs<SYS_epoll_wait, ::epoll_wait>;
+  t[SYS_epoll_wait] = Invoked<::epoll_wait>;
   t[SYS_epoll_pwait] = EpollPwait;
   t[SYS_epoll_pwait2] = EpollPwait2;
 

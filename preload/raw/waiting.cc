@@ -96,7 +96,6 @@ long Pselect6(long n, long in, long out, long except, long timeout, long mask) n
 }
 
 long EpollPwait(long epfd, long events, long max, long timeout, long mask, long mask_bytes) noexcept {
-  if (!IsOurs(epfd)) return ToKernel<SYS_epoll_pwait>(epfd, events, max, timeout, mask, mask_bytes);
   Mask set;
   if (!set.Read(mask, mask_bytes)) return -1;
   NotCancelled guard;
@@ -105,7 +104,6 @@ long EpollPwait(long epfd, long events, long max, long timeout, long mask, long 
 }
 
 long EpollPwait2(long epfd, long events, long max, long timeout, long mask, long mask_bytes) noexcept {
-  if (!IsOurs(epfd)) return ToKernel<SYS_epoll_pwait2>(epfd, events, max, timeout, mask, mask_bytes);
   Mask set;
   if (!set.Read(mask, mask_bytes)) return -1;
   NotCancelled guard;

@@ -17,6 +17,7 @@
 #include "preload/descriptors/stale.h"
 #include "preload/libc/signals.h"
 #include "preload/libc/stdio_streams.h"
+#include "preload/runtime/kernel_sleepers.h"
 #include "preload/runtime/program_uring.h"
 #include "preload/runtime/runtime.h"
 
@@ -44,6 +45,7 @@ void AfterForkInParent() {
 }
 
 void AfterForkInChild() {
+  runtime::ForgetKernelSleepers();
   if (runtime::AttachedHost() == nullptr) return;
   runtime::AfterForkChild(g_child_slot);
   fd_table::FinishForkChild(g_child_slot);
@@ -119,7 +121,11 @@ __attribute__((constructor)) void TakeUpInheritance() {
 }  // namespace
 
 USTCP_EXPORT pid_t fork() noexcept {
-  if (g_own_process.load(std::memory_order_relaxed) == nullptr) return real::fork();
+  if (g_own_process.load(std::memory_order_relaxed) == nullptr) {
+    pid_t child = real::fork();
+    if (child == 0) runtime::ForgetKernelSleepers();
+    return child;
+  }
   t_in_fork = true;
   pid_t child = real::fork();
   t_in_fork = false;

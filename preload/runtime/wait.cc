@@ -10,6 +10,7 @@
 #include "preload/descriptors/stale.h"
 #include "preload/libc/real.h"
 #include "preload/libc/signals.h"
+#include "preload/runtime/kernel_sleepers.h"
 #include "preload/runtime/process.h"
 #include "stack/stack.h"
 
@@ -358,7 +359,7 @@ int WaitEpoll(EpollSet& set, int real_epfd, bool has_kernel_members, epoll_event
       t.turns_without_kernel = 0;
       if (count >= max) return;
       int n = real::epoll_wait(real_epfd, events + count, max - count, 0);
-      add(n < 0 ? -errno : n);
+      add(n < 0 ? -errno : WithoutFetching(events + count, n));
     };
     if (ask_kernel && kernel_first) from_kernel();
     add(EpollCollect(set, events + count, max - count));

@@ -59,6 +59,9 @@ class Syscalls(harness.TestCase):
     def test_readiness(self):
         self.compare('readiness')
 
+    def test_early_sets(self):
+        self.compare('early_sets')
+
     def test_processes(self):
         self.compare('processes')
 

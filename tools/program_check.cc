@@ -88,6 +88,29 @@ std::string WrongKind(const File& file, const std::string& path) {
       path);
 }
 
+// Its run-time makes system calls of its own, linked dynamically or not. The section is where its tools look for the build's
+// versions, and stays in stripped programs.
+std::string IsGo(const File& file, const std::string& path) {
+  constexpr char kSection[] = ".go.buildinfo";
+  Elf64_Ehdr header{};
+  Elf64_Shdr names{};
+  auto section = [&](uint64_t i, Elf64_Shdr& to) { return file.Read(&to, sizeof to, header.e_shoff + i * sizeof to); };
+  if (!file.Read(&header, sizeof header, 0) || header.e_shentsize != sizeof names || !section(header.e_shstrndx, names))
+    return {};
+  for (int i = 0; i < header.e_shnum; ++i) {
+    Elf64_Shdr one{};
+    char name[sizeof kSection];
+    if (!section(static_cast<uint64_t>(i), one)) return {};
+    if (file.Read(name, sizeof name, names.sh_offset + one.sh_name) && std::memcmp(name, kSection, sizeof name) == 0)
+      return fmt::format(
+          "{} is written in Go: its run-time goes past the C library, and it would use the kernel's TCP; run it "
+          "without "
+          "`ustcp run`",
+          path);
+  }
+  return {};
+}
+
 // The words of "#! INTERPRETER ARGUMENT".
 std::vector<std::string> InterpreterOf(const File& file) {
   char line[256] = {};
@@ -109,8 +132,9 @@ std::string WhyNotPreloaded(const std::string& program) {
     if (file.fd() < 0) return {};
     char magic[SELFMAG];
     if (file.Read(magic, sizeof magic, 0) && std::memcmp(magic, ELFMAG, SELFMAG) == 0) {
-      std::string why = MoreRights(file, path);
-      return why.empty() ? WrongKind(file, path) : why;
+      for (auto* check : {MoreRights, IsGo, WrongKind})
+        if (std::string why = check(file, path); !why.empty()) return why;
+      return {};
     }
     // The kernel ignores the set-id bits of scripts: what counts is the program that reads them.
     std::vector<std::string> words = InterpreterOf(file);

@@ -88,6 +88,11 @@ class Secure(harness.TestCase):
         subprocess.run(['setcap', 'cap_net_raw+ep', caps], check=True)
         static = self.net.dir / 'static'
         subprocess.run(['gcc', '-static', '-o', static, self.net.dir / 'probe.c'], check=True)
+        go = self.net.dir / 'go'
+        # What the linker of Go leaves in a program that uses the C library as well.
+        subprocess.run(['gcc', '-o', go, self.net.dir / 'probe.c', '-xassembler', '-'], text=True, check=True,
+                       input='.section .go.buildinfo,"aw"\n.ascii "\\xff Go buildinf:"\n')
+        subprocess.run(['strip', go], check=True)
         script, through_env = self.net.dir / 'script', self.net.dir / 'through-env'
         script.write_text(f'#!{static} -x\n')
         through_env.write_text('#!/usr/bin/env -S static -x\n')
@@ -99,7 +104,7 @@ class Secure(harness.TestCase):
                                  ([*as_user, *tool, self.copy('sgid', 0o2755, group=1)], 'is set-group-id'),
                                  ([*as_user, *tool, caps], 'has file capabilities'),
                                  ([*tool, static], 'is linked statically'), ([*tool, script], 'is linked statically'),
-                                 ([*tool, through_env], 'is linked statically')):
+                                 ([*tool, through_env], 'is linked statically'), ([*tool, go], 'is written in Go')):
             status, output, errors = self.net.complete(self.net.app.command(
                 'env', *self.net.host_environment(), f'PATH={self.net.dir}:{os.environ["PATH"]}', *command), check=False)
             self.assertEqual((status, output), (126, ''), errors)

@@ -19,6 +19,12 @@ need_root() {
   [ "$(id -u)" = 0 ] || die "needs root (network namespaces, TAP interfaces); run it with sudo"
 }
 
+# For what runs in network namespaces; said before minutes of building.
+need_namespaces() {
+  need_root
+  mountpoint -q / || die "/ is no mount point, which \`ip netns\` needs; before chroot: mount --bind DIR DIR"
+}
+
 # build_preset PRESET [TARGET...]: configures and builds; the log is shown when it fails.
 build_preset() {
   local preset=$1 log

@@ -1,5 +1,6 @@
 // `ustcp run PROGRAM ARGUMENTS`: the program with the preloaded object in front.
 #include <fmt/format.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -36,6 +37,15 @@ void Run(const RunOptions& options) {
   throw CommandError(fmt::format("cannot run {}: {}", g_program[0], std::strerror(errno)), errno == ENOENT ? 127 : 126);
 }
 
+// Of root, of the user, or of whoever made this program, who is believed already: some of the names below may lie where
+// others make files.
+bool Believed(const char* object) {
+  struct stat own {};
+  struct stat status {};
+  return stat(object, &status) == 0 && stat("/proc/self/exe", &own) == 0 && (status.st_mode & S_IWOTH) == 0 &&
+         (status.st_uid == 0 || status.st_uid == geteuid() || status.st_uid == own.st_uid);
+}
+
 }  // namespace
 
 // Beside this program in the build tree and in a prefix, then where it is installed.
@@ -49,7 +59,7 @@ std::string FindObject() {
         directory + "/../lib/x86_64-linux-gnu/libustcp.so", std::string(USTCP_LIB_DIR "/libustcp.so")}) {
     if (access(candidate.c_str(), R_OK) != 0) continue;
     std::unique_ptr<char, decltype(&std::free)> real(realpath(candidate.c_str(), nullptr), &std::free);
-    if (real != nullptr) return real.get();
+    if (real != nullptr && Believed(real.get())) return real.get();
   }
   throw CommandError("libustcp.so is not found beside this program nor in " USTCP_LIB_DIR "; install it");
 }

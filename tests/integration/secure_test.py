@@ -230,6 +230,20 @@ class Secure(harness.TestCase):
         self.first_socket(library)
         self.assertFalse(proof.exists())
 
+    def test_a_library_of_others(self):
+        """`ustcp run` seeks it beside itself, where others may be able to make a folder."""
+        tool = self.net.dir / 'mine/ustcp'
+        tool.parent.mkdir()
+        shutil.copy(self.net.tool(), tool)
+        proof, theirs = self.net.dir / 'proof', self.net.dir / 'preload/libustcp.so'
+        theirs.parent.mkdir()
+        subprocess.run(['gcc', '-shared', '-x', 'c', '-o', theirs, '-'], check=True, text=True, input=
+                       f'#include <stdio.h>\n__attribute__((constructor)) void f(void) {{ fopen("{proof}", "w"); }}')
+        os.chown(theirs, USER, USER)
+        self.net.complete(self.net.host.command('env', *self.net.host_environment(), tool, 'run', '--', '/bin/true'),
+                          check=False)
+        self.assertFalse(proof.exists())
+
 
 if __name__ == '__main__':
     harness.main()

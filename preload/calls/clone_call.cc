@@ -59,6 +59,11 @@ USTCP_EXPORT int clone(Begin begin, void* stack, int flags, void* argument, ...)
     errno = ENOSYS;
     return -1;
   }
+  // A vfork() with a stack of its own: the child closes descriptors and execs, and would do so in its parent's table. A fork
+  // it is, as vfork() itself.
+  constexpr int kOfVfork = CLONE_VM | CLONE_VFORK;
+  if ((flags & (kOfVfork | CLONE_FILES | CLONE_THREAD)) == kOfVfork && g_own_process.load() != nullptr)
+    flags &= ~kOfVfork;
   if ((flags & CLONE_VM) != 0 || begin == nullptr || stack == nullptr)
     return Real()(begin, stack, flags, argument, more[0], more[1], more[2]);
   Child child{begin, stack, flags, argument, {more[0], more[1], more[2]}, {}};

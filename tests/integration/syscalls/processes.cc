@@ -1,4 +1,5 @@
 // Sockets through fork and exec: shared, closed on one side, handed to another program.
+#include <sched.h>
 #include <sys/resource.h>
 
 #include "transcript.h"
@@ -239,6 +240,33 @@ int AfterExec(int lost) {
   return send(fd, "hello", 5, 0) == 5 ? 0 : 6;
 }
 
+// clone() as a vfork() with a stack of its own: what the child closes before it execs stays open in the parent.
+void VforkByClone(Address address) {
+  Title("clone as vfork");
+  int listener = Listen(address);
+  Pair pair = Connected(listener, address);
+  alignas(16) static char stack[65536];
+  int numbers[] = {listener, pair.client, pair.server};
+  pid_t pid = clone(
+      [](void* to_close) -> int {
+        for (int i = 0; i < 3; ++i) close(static_cast<int*>(to_close)[i]);
+        execl("/bin/true", "true", static_cast<char*>(nullptr));
+        _exit(1);
+      },
+      stack + sizeof stack, CLONE_VM | CLONE_VFORK | SIGCHLD, numbers);
+  int status = -1;
+  waitpid(pid, &status, 0);
+  std::printf("child: %d\n", status);
+  char c;
+  Show("send", send(pair.client, "x", 1, MSG_NOSIGNAL));
+  Show("recv", recv(pair.server, &c, 1, 0));
+  int another = NewSocket(address);
+  Show("connect", connect(another, address.get(), address.size()));
+  close(another);
+  ClosePair(pair);
+  close(listener);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -246,6 +274,7 @@ int main(int argc, char** argv) {
   if (argc != 2) return 2;
   signal(SIGPIPE, SIG_IGN);
   Address address(argv[1]);
+  VforkByClone(address);
   Inherit(address);
   KilledChild(address);
   TakenNumbers(address);

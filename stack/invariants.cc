@@ -2,6 +2,7 @@
 // changes nothing and may be slow.
 #include <algorithm>
 #include <cstring>
+#include <iterator>
 
 #include "stack/host/bufs.h"
 #include "stack/host/host.h"
@@ -43,8 +44,20 @@ class Checker {
     std::memcpy(why_, what, bytes);
     why_[bytes] = 0;
   }
+  // For the next step along a list. Lists end, but for an arena that somebody has written into.
+  bool Goes() {
+    constexpr size_t kMostSteps = size_t{1} << 26;
+    if (++steps_ == kMostSteps) Fail("a list without an end");
+    return steps_ < kMostSteps;
+  }
   void Expect(bool holds, const char* what) {
     if (!holds) Fail(what);
+  }
+  size_t BytesOf(const Buf& b) {
+    const auto index = static_cast<size_t>(b.buf_class);
+    if (index < std::size(kBufBytes)) return kBufBytes[index];
+    Fail("a buffer of no class");
+    return 0;
   }
   void CheckTimer(const TimerNode& timer, const SlotHeader& owner) {
     if (!timer.armed()) return;
@@ -63,7 +76,7 @@ class Checker {
     CheckTimer(c.timer, c);
     // A closed connection has given its records back; its numbers stay for whoever asks.
     if (const char* sender = CheckSender(c.snd); sender != nullptr && c.state != TcpState::kClosed) Fail(sender);
-    for (const TxSegment* r = c.snd.queue.head(); r != nullptr; r = r->next) ++records_in_queues_;
+    for (const TxSegment* r = c.snd.queue.head(); r != nullptr && Goes(); r = r->next) ++records_in_queues_;
     CheckSendQueue(c);
     CheckReceiveQueue(c);
     CheckOutOfOrder(c);
@@ -93,7 +106,7 @@ class Checker {
     uint32_t memory = 0;
     const Buf* last = nullptr;
     bool cursor_found = c.send_cursor == nullptr;
-    for (const Buf* b = c.send_head; b != nullptr; last = b, b = b->next) {
+    for (const Buf* b = c.send_head; b != nullptr && Goes(); last = b, b = b->next) {
       Expect(b->kind == SlotKind::kBuf, "a free buffer in a send queue");
       Expect(b->length != 0, "an empty buffer in a send queue");
       Seq begin{b->seq};
@@ -104,7 +117,7 @@ class Checker {
         Expect(begin == expect, "a gap in the send queue");
       }
       expect = begin + b->length;
-      memory += static_cast<uint32_t>(kBufBytes[static_cast<size_t>(b->buf_class)]);
+      memory += static_cast<uint32_t>(BytesOf(*b));
       if (b == c.send_cursor) cursor_found = true;
     }
     Expect(last == c.send_tail, "wrong tail of a send queue");
@@ -117,7 +130,7 @@ class Checker {
     uint32_t bytes = 0;
     const Buf* last = nullptr;
     Seq expect = c.copied_seq;
-    for (const Buf* b = c.rcv_head; b != nullptr; last = b, b = b->next) {
+    for (const Buf* b = c.rcv_head; b != nullptr && Goes(); last = b, b = b->next) {
       Expect(b->kind == SlotKind::kBuf, "a free buffer in a receive queue");
       Expect(b->length != 0, "an empty buffer in a receive queue");
       bytes += b->length;
@@ -135,7 +148,7 @@ class Checker {
 
   void CheckOutOfOrder(const Connection& c) {
     const Buf* last = nullptr;
-    for (const Buf* b = c.ofo_head; b != nullptr; last = b, b = b->next) {
+    for (const Buf* b = c.ofo_head; b != nullptr && Goes(); last = b, b = b->next) {
       Expect(b->kind == SlotKind::kBuf, "a free buffer out of order");
       if (last == nullptr)
         Expect(Seq(b->seq).After(c.rcv_nxt), "data out of order that is due");
@@ -176,7 +189,7 @@ class Checker {
   // --- buffers ---
 
   void Reach(const Buf* b) {
-    for (; b != nullptr; b = b->next) ReachOne(*b);
+    for (; b != nullptr && Goes(); b = b->next) ReachOne(*b);
   }
   void ReachOne(const Buf& b) {
     Expect(b.kind == SlotKind::kBuf, "a free buffer in use");
@@ -195,12 +208,15 @@ class Checker {
     for (const Datagram& datagram : shard_.reassembly.datagrams)
       if (datagram.used && datagram.buffer != nullptr) ReachOne(*datagram.buffer);
     size_t taken = 0, bytes = 0, coming = 0, mail = 0;
-    shard_.mailbox.ForEach([&mail](const Buf&) { ++mail; });
+    shard_.mailbox.ForEach([this, &mail](const Buf&) {
+      ++mail;
+      return Goes();
+    });
     ForEachBuf(ctx_.host, [&](const Buf& b) {
       if (b.kind == SlotKind::kFree) return;
       if (b.pool == (shard_.index | kOnTheWay)) ++coming;
       if (b.pool != shard_.index) return;
-      bytes += kBufBytes[static_cast<size_t>(b.buf_class)];
+      bytes += BytesOf(b);
       if ((b.flags & kBufInEngine) == 0) ++taken;
     });
     Expect(coming == mail, "a buffer on its way that is not in the mailbox");
@@ -240,7 +256,7 @@ class Checker {
     // Half-open connections and queued sockets may be of other shards: only what is certainly wrong is reported.
     uint32_t here = 0, young = 0, queued = 0;
     shard_.half_opens.ForEachLive([&](HalfOpen& h) {
-      if (h.listener != &l || h.listener_generation != l.generation) return;
+      if (!Goes() || h.listener != &l || h.listener_generation != l.generation) return;
       ++here;
       if (h.young) ++young;
     });
@@ -248,7 +264,7 @@ class Checker {
     Expect(young <= l.half_open_young.load(), "half_open_young too low");
     for (auto& queue : l.queues) {
       const Socket* last = nullptr;
-      for (const Socket* s = queue.head; s != nullptr; last = s, s = s->accept_next) {
+      for (const Socket* s = queue.head; s != nullptr && Goes(); last = s, s = s->accept_next) {
         ++queued;
         Expect(s->kind == SlotKind::kSocket && s->parent == &l, "a stranger in an accept queue");
       }
@@ -266,6 +282,7 @@ class Checker {
   char* why_;
   size_t why_bytes_;
   int broken_ = 0;
+  size_t steps_ = 0;
   size_t armed_ = 0;
   size_t listed_ = 0;
   size_t records_ = 0;

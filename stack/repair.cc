@@ -199,7 +199,10 @@ bool ReclaimLostBuf(Context& ctx, Buf& b) noexcept {
   Shard& shard = ctx.shard;
   auto lost = [&] {
     bool in_mail = false;
-    shard.mailbox.ForEach([&](const Buf& mail) { in_mail |= &mail == &b; });
+    shard.mailbox.ForEach([&](const Buf& mail) {
+      in_mail = &mail == &b;
+      return !in_mail;
+    });
     return !in_mail && b.kind == SlotKind::kBuf && b.pool == (shard.index | kOnTheWay);
   };
   auto reclaim = [&] {

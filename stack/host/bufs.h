@@ -12,10 +12,11 @@ template <typename Visit>
 void ForEachBuf(Host& host, Visit&& visit) {
   for (auto& shard : host.shards) {
     if (shard.random_state == 0) continue;  // never laid out
-    for (SpanHeader* span = shard.bufs.spans(); span != nullptr; span = span->next)
-      for (uint32_t i = 0; i < span->slot_count; ++i)
-        visit(*reinterpret_cast<Buf*>(reinterpret_cast<uintptr_t>(span) + kSpanHeaderBytes +
-                                      size_t{i} * span->slot_bytes));
+    for (SpanHeader* span = shard.bufs.spans(); span != nullptr; span = OlderSpan(span)) {
+      const size_t stride = span->slot_bytes;
+      for (uint32_t i = 0, slots = SlotsIn(*span, stride); i < slots; ++i)
+        visit(*reinterpret_cast<Buf*>(reinterpret_cast<uintptr_t>(span) + kSpanHeaderBytes + size_t{i} * stride));
+    }
   }
 }
 

@@ -40,10 +40,11 @@ class Mailbox {
     while (!head_.compare_exchange_weak(head, b, std::memory_order_release, std::memory_order_relaxed));
   }
   bool empty() const noexcept { return head_.load(std::memory_order_acquire) == nullptr; }
-  // Calls visit(const Buf&) for what is in it. Requires the shard's lock: nobody takes anything out meanwhile.
+  // Calls visit(const Buf&) for what is in it until that returns false. Requires the shard's lock: nobody takes anything out
+  // meanwhile.
   template <typename Visit>
   void ForEach(Visit&& visit) const {
-    for (const Buf* b = head_.load(std::memory_order_acquire); b != nullptr; b = b->next) visit(*b);
+    for (const Buf* b = head_.load(std::memory_order_acquire); b != nullptr && visit(*b); b = b->next) continue;
   }
   // Oldest first.
   Buf* TakeAll() noexcept {

@@ -57,6 +57,17 @@ inline constexpr uint32_t kHostOwner = 0xffffffff;
 inline constexpr size_t kSpanHeaderBytes = 64;
 static_assert(sizeof(SpanHeader) <= kSpanHeaderBytes);
 
+// Walks over spans end, whatever is in them. A pool's newest span comes first, and each one lies above those before it.
+inline SpanHeader* OlderSpan(const SpanHeader* span) noexcept {
+  SpanHeader* next = span->next;
+  return next < span ? next : nullptr;
+}
+// The slots of a span of `stride` bytes each.
+inline uint32_t SlotsIn(const SpanHeader& span, size_t stride) noexcept {
+  const size_t most = (kSpanBytes - kSpanHeaderBytes) / (stride != 0 ? stride : kSpanBytes);
+  return span.slot_count < most ? span.slot_count : static_cast<uint32_t>(most);
+}
+
 // Hands out spans. Lives in the arena's first page (inside Host).
 class SpanAllocator {
  public:

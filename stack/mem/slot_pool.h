@@ -64,8 +64,8 @@ class SlotPool {
   // Calls visit(T&) for every live slot.
   template <typename Visit>
   void ForEachLive(Visit&& visit) {
-    for (SpanHeader* span = spans_; span != nullptr; span = span->next)
-      for (uint32_t i = 0; i < span->slot_count; ++i) {
+    for (SpanHeader* span = spans_; span != nullptr; span = OlderSpan(span))
+      for (uint32_t i = 0, slots = SlotsIn(*span, Stride()); i < slots; ++i) {
         T* object = SlotAt(span, i);
         if (object->kind == T::kSlotKind) visit(*object);
       }
@@ -75,8 +75,8 @@ class SlotPool {
   void Rebuild() noexcept {
     free_ = nullptr;
     live_ = 0;
-    for (SpanHeader* span = spans_; span != nullptr; span = span->next)
-      for (uint32_t i = 0; i < span->slot_count; ++i) {
+    for (SpanHeader* span = spans_; span != nullptr; span = OlderSpan(span))
+      for (uint32_t i = 0, slots = SlotsIn(*span, Stride()); i < slots; ++i) {
         auto* slot = reinterpret_cast<FreeSlot*>(SlotAt(span, i));
         if (slot->header.kind == SlotKind::kFree) {
           slot->next = free_;

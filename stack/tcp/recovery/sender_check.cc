@@ -51,7 +51,7 @@ const char* CheckCounts(const Sender& s) {
   if (lost != s.lost_out) return "lost_out";
   if (retransmitted != s.retrans_out) return "retrans_out";
   for (const TxSegment* r = s.by_time.head(); r != nullptr; r = r->time_next) {
-    if (!r->in_time_list) return "stranger in the time list";
+    if (!r->in_time_list || at_risk == 0) return "stranger in the time list";
     if (r->time_next != nullptr && r->mark().After(r->time_next->mark())) return "time list out of order";
     --at_risk;
   }

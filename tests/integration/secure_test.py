@@ -91,7 +91,7 @@ class Secure(harness.TestCase):
         go = self.net.dir / 'go'
         # What the linker of Go leaves in a program that uses the C library as well.
         subprocess.run(['gcc', '-o', go, self.net.dir / 'probe.c', '-xassembler', '-'], text=True, check=True,
-                       input='.section .go.buildinfo,"aw"\n.ascii "\\xff Go buildinf:"\n')
+                       input='.section .go.buildinfo,"aw"\n.ascii "\\xff Go buildinf:"\n.section .note.GNU-stack\n')
         subprocess.run(['strip', go], check=True)
         script, through_env = self.net.dir / 'script', self.net.dir / 'through-env'
         script.write_text(f'#!{static} -x\n')

@@ -149,7 +149,7 @@ struct Launch {
 
 [[noreturn]] void ReportAndExit(const Launch& launch, const char* what, int cause) {
   KeeperReply reply;
-  reply.error = ENETDOWN;
+  reply.error = cause == EACCES ? EACCES : ENETDOWN;
   TextBuilder(reply.message) << what << " " << launch.path << " (" << ErrnoText(cause) << ", errno " << cause
                              << "); install it or set USTCP_KEEPER";
   sys::Write(launch.ready_fd, &reply, sizeof(reply));
@@ -240,7 +240,7 @@ class SignalsBlocked {
 }  // namespace
 
 IoError StartKeeper(const Settings& settings, const char* const* environment, const char* directory, int arena_fd,
-                    bool stays) noexcept {
+                    bool stays, bool* ended) noexcept {
   char path[kMaxSettingPath];
   int program;
   if (!FindKeeper(settings, path, &program))
@@ -293,6 +293,7 @@ IoError StartKeeper(const Settings& settings, const char* const* environment, co
     got += static_cast<size_t>(r);
   }
   sys::Close(pipe[0]);
+  if (ended != nullptr) *ended = got != sizeof(reply);
   if (got != sizeof(reply))
     return Fail(ENETDOWN, "the keeper ended while starting: ", path, 0, "run it by hand with --foreground to see why");
   if (reply.magic != kKeeperMagic || reply.version != kKeeperVersion)

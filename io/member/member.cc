@@ -209,9 +209,10 @@ IoError Connect(const Settings& settings, const char* const* environment, Member
       if (!start) return Fail(ENETDOWN, "no keeper runs at ", path, "start a program on the host or check USTCP_HOST");
       if (member->host != nullptr && !MayStartKeeper(*member->host))
         return Fail(ENETDOWN, "the host's keepers end again and again", "", "end its programs and start them anew");
-      IoError error = StartKeeper(settings, environment, member->directory, member->arena_fd);
-      // Another one's start, or a lack of rights, says nothing of the host.
-      if (member->host != nullptr && error.code != EEXIST && error.code != EACCES) CountKeeperStart(*member->host);
+      bool ended = false;
+      IoError error = StartKeeper(settings, environment, member->directory, member->arena_fd, /*stays=*/false, &ended);
+      // What one says that refuses, or that could not be started by this process, says nothing of the host.
+      if (member->host != nullptr && (!error || ended)) CountKeeperStart(*member->host);
       if (!error && error.message[0] != '\0') ReportLine("ustcp: %s", error.message);
       if (!error) continue;
       if (error.code != EEXIST) return error;

@@ -11,7 +11,9 @@ how the tests themselves are tested, and how to see what the kernel does.
 """
 
 import argparse
+import atexit
 import contextlib
+import functools
 import hashlib
 import os
 import pathlib
@@ -70,6 +72,20 @@ class Process:
                 os.killpg(self.pid, attempt)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.popen.wait(patience)
+
+
+@functools.cache
+def _products():
+    """The build's products side by side, in a directory of this run's."""
+    directory = netns.make_directory(netns.unique_prefix())
+    atexit.register(shutil.rmtree, directory, ignore_errors=True)
+    for folder, name in (('preload', 'libustcp.so'), ('preload/keeper', 'ustcp-keeper'), ('tools', 'ustcp')):
+        path = OPTIONS.build / folder / name
+        if not path.exists():
+            raise RuntimeError(f'{OPTIONS.build}: no {name}; build it first')
+        shutil.copy(path, directory)
+        (directory / name).chmod(0o755)
+    return directory
 
 
 class Net:
@@ -166,12 +182,8 @@ class Net:
 
     @staticmethod
     def product(name):
-        """A product of the build."""
-        for folder in ('preload', 'preload/keeper', 'tools'):
-            path = OPTIONS.build / folder / name
-            if path.exists():
-                return path
-        raise RuntimeError(f'{OPTIONS.build}: no {name}; build it first')
+        """A product of the build, where every user can reach it: the tree may be in root's own folder."""
+        return _products() / name
 
     def tool(self):
         return self.product('ustcp')

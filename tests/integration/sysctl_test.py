@@ -127,7 +127,7 @@ while True:
             with self.net.peer.connect(HOST4, 8091, timeout) as connection:
                 connection.sendall(bytes(20000))
                 connection.shutdown(socket.SHUT_WR)
-                return connection.recv(100)
+                return b''.join(iter(lambda: connection.recv(100), b''))
         for words, works in (('net.ipv4.tcp_wmem=1 1 1', True), ('net.ipv4.tcp_rmem=1 1 1', False),
                              ('net.ipv4.tcp_rmem=2147483647 1 4096', False), ('net.ipv4.tcp_retries2=0', False),
                              ('net.ipv4.tcp_keepalive_time=-1', True), ('net.ipv4.tcp_congestion_control=reno', True),

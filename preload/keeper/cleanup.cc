@@ -223,9 +223,19 @@ bool Burial::SweepShard(Host& host, Shard& shard, Wakes& wakes, Instant now) {
     if (listener.accept_count.load() != 0 && listener.socket != nullptr)
       Notify(lock.ctx, *SocketOf(listener.socket), EPOLLIN | EPOLLRDNORM);
   });
+  // Made, but not yet in its table. One at a time: the next look finds the next.
+  EpollSet* unnamed = nullptr;
+  shard.epoll_sets.ForEachLive([&](EpollSet& set) {
+    if (set.process != slot_) return;
+    const uint64_t bits = FdEntry::Pack(FdEntry::kEpoll, &set);
+    if (CountReferences(host, bits) == 0 && !ChangedByOthers(host, bits, slot_)) unnamed = &set;
+  });
   lock.Unlock();
   FlushWakes(lock.ctx, wakes);
-  return true;
+  if (unnamed == nullptr) return true;
+  unnamed->refs.store(1);
+  ReleaseEpollSet(host, *unnamed, now);
+  return false;
 }
 
 // Threads that it had signalled and not woken yet, and those that a repair of what it left had to tell: which they were

@@ -13,6 +13,7 @@
 #include "io/member/arena_map.h"
 #include "io/member/keeper_channel.h"
 #include "stack/create.h"
+#include "stack/socket/readiness.h"
 #include "stack/socket/socket.h"
 #include "stack/socket/socket_ops.h"
 #include "tests/support/keeper_fixture.h"
@@ -153,6 +154,31 @@ TEST_F(KeeperDeath, KilledMemberLosesItsReferences) {
     return report;
   });
   EXPECT_EQ(again.code, 0);
+  Release(keeps);
+}
+
+// It died between making the set and noting it in its table.
+TEST_F(KeeperDeath, EpollSetThatIsInNoTableGoesWithItsMaker) {
+  MakeTap();
+  Child keeps = StartMember([this] { return AttachHere(); }, true);
+  ASSERT_EQ(Read(keeps).code, 0);
+  Child victim = StartMember(
+      [this] {
+        Report r = AttachHere();
+        if (r.code == 0) r.code = ListenHere(8080);
+        if (r.code != 0) return r;
+        Host& host = *ThisMember().host;
+        const uint16_t process = ThisMember().process;
+        ShardLock lock(host, host.shards[host.processes[process].shard], MonotonicNow());
+        if (!OpenEpollSet(lock.ctx, process)) r.code = ENOMEM;
+        return r;
+      },
+      true);
+  ASSERT_EQ(Read(victim).code, 0);
+  Kill(victim);
+  Count after;
+  EXPECT_TRUE(Eventually([&] { return Look(&after) && after.processes == 1 && after.shards == 0; }))
+      << after.processes << " processes, " << after.shards << " shards";
   Release(keeps);
 }
 

@@ -3,7 +3,6 @@
 
 import os
 import pathlib
-import shutil
 
 import harness
 from harness import HOST4, HOST6, make_file, sha256, url
@@ -53,11 +52,7 @@ class Users(harness.TestCase):
 
     def setUp(self):
         super().setUp()
-        # The build may be where only root can look.
-        self.products = self.net.dir / 'products'
-        self.products.mkdir(mode=0o755)
-        for name in ('libustcp.so', 'ustcp-keeper', 'ustcp'):
-            shutil.copy(self.net.product(name), self.products)
+        self.products = self.net.product('ustcp').parent
 
     def user_environment(self, uid, run_of=None):
         """Variables for a user's programs; the keepers' sockets are in a directory of `run_of`'s."""
